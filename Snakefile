@@ -1,0 +1,16 @@
+# The workflow: one rule per stage, one job per artifact. The graph holds what is missing and nothing else.
+# What there is to make is decided by src/bitlaw/study; the rules only say how Snakemake sees it.
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/model.smk"
+include: "workflow/rules/calibrate.smk"
+include: "workflow/rules/quantize.smk"
+include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/laws.smk"
+include: "workflow/rules/report.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        RUN.targets(),

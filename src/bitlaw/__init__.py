@@ -1,0 +1,1 @@
+"""bitlaw: what does a language model lose in fewer bits, and could it have been known before?"""

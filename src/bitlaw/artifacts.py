@@ -1,0 +1,161 @@
+"""Reading and writing artifacts: JSON, safetensors and Parquet files that carry a header and a checksum."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bitlaw.errors import DamagedArtifactError
+from bitlaw.stage import Header
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import torch
+
+
+def canonical(value: Any) -> str:
+    """Return the one JSON text of ``value``: sorted keys, no blanks, ASCII.
+
+    Raises ``ValueError`` for NaN and infinity and ``TypeError`` for what JSON does not have.
+    """
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+def sha256(data: bytes) -> str:
+    """Return the SHA-256 of ``data`` in hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def _result_text(result: Any) -> str:
+    # A loss may be NaN or infinite and is stored as such: Python's JSON reads and writes both.
+    return json.dumps(result, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+
+
+def write_json(path: Path, header: Header, result: Any) -> None:
+    """Write ``result`` (plain JSON values; NaN and infinities allowed) with its header and checksum to ``path``."""
+    document = {
+        "header": {**asdict(header), "sha256": sha256(_result_text(result).encode())},
+        "result": result,
+    }
+    path.write_text(json.dumps(document, indent=1, sort_keys=True) + "\n", "utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """Return the result stored in ``path``.
+
+    Raises ``DamagedArtifactError`` if the file does not parse or its checksum does not match.
+    """
+    try:
+        document = json.loads(path.read_text("utf-8"))
+        if sha256(_result_text(document["result"]).encode()) == document["header"]["sha256"]:
+            return document["result"]
+    except (ValueError, KeyError, TypeError):
+        pass
+    raise _damaged(path)
+
+
+def write_tensors(path: Path, header: Header, tensors: Mapping[str, torch.Tensor], result: Any) -> None:
+    """Write ``tensors`` (any dtype, CPU, contiguous) and the JSON-able ``result`` as one safetensors file."""
+    from safetensors.torch import save_file
+
+    ordered = {name: tensors[name].contiguous() for name in sorted(tensors)}
+    head = {**asdict(header), "sha256": _tensor_sum(ordered, result)}
+    save_file(ordered, path, metadata={"header": json.dumps(head), "result": _result_text(result)})
+
+
+def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], Any]:
+    """Return the tensors and the result stored in ``path`` by ``write_tensors``.
+
+    Raises ``DamagedArtifactError`` if the file does not parse or its checksum does not match.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            meta = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}
+        result = json.loads(meta["result"])
+        if _tensor_sum(tensors, result) == json.loads(meta["header"])["sha256"]:
+            return tensors, result
+    except (ValueError, KeyError, SafetensorError):
+        pass
+    raise _damaged(path)
+
+
+def read_tensors_result(path: Path) -> Any:
+    """Return only the result stored in ``path``, reading no tensor and checking no checksum of them."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            return json.loads((file.metadata() or {})["result"])
+    except (ValueError, KeyError, SafetensorError):
+        raise _damaged(path) from None
+
+
+def read_header(path: Path) -> dict[str, Any]:
+    """Return the header of the JSON or safetensors artifact in ``path``: ``Header``'s fields and ``sha256``."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        if path.suffix == ".json":
+            header: dict[str, Any] = json.loads(path.read_text("utf-8"))["header"]
+        else:
+            with safe_open(path, "pt") as file:
+                header = json.loads((file.metadata() or {})["header"])
+        return header
+    except (ValueError, KeyError, TypeError, SafetensorError):
+        raise _damaged(path) from None
+
+
+def write_table(path: Path, header: Header, table: pd.DataFrame) -> None:
+    """Write ``table`` as Parquet with page checksums; equal tables give equal bytes."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    arrow = pa.Table.from_pandas(table, preserve_index=False)
+    arrow = arrow.replace_schema_metadata({**(arrow.schema.metadata or {}), b"bitlaw": canonical(asdict(header)).encode()})
+    pq.write_table(arrow, path, compression="zstd", write_page_checksum=True)
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Return the table in ``path``. Raises ``DamagedArtifactError`` if a page's checksum does not match."""
+    import pandas as pd
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        arrow = pq.read_table(path, page_checksum_verification=True)
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, FileNotFoundError):
+            raise
+        raise _damaged(path) from None
+    table: pd.DataFrame = arrow.to_pandas()
+    return table
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Write ``data`` to ``path`` through a temporary name, so that no reader ever sees a part of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_bytes(data)
+    temporary.replace(path)
+
+
+def _tensor_sum(tensors: Mapping[str, torch.Tensor], result: Any) -> str:
+    import torch
+
+    digest = hashlib.sha256(_result_text(result).encode())
+    for name, tensor in tensors.items():
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _damaged(path: Path) -> DamagedArtifactError:
+    return DamagedArtifactError("damaged: its content does not match its checksum; delete it and run again", place=str(path))

@@ -1,0 +1,1 @@
+"""What a model is worth: its loss on held-out text."""

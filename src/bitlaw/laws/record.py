@@ -1,0 +1,188 @@
+"""What is recorded of a fit: constants with intervals, goodness, curves, points, and warnings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from bitlaw.laws.solver import jacobian
+
+if TYPE_CHECKING:
+    from bitlaw.laws.base import Array, LawSettings
+    from bitlaw.laws.fit import Model
+
+CURVE_POINTS = 41
+FEW_DF = 10
+FLAT = 1e-4
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A fit: the model, its optimum (p,), the bootstrapped optima (b, p), and how these were drawn."""
+
+    model: Model
+    theta: Array
+    drawn: Array
+    converged: Any
+    how: str
+    settings: LawSettings
+
+
+def record(fit: Fitted) -> dict[str, Any]:
+    """Return the record of ``fit`` as plain JSON values; what does not exist (an R^2 of one point) is ``None``."""
+    problem, target = fit.model.layout.problem, fit.model.target
+    predicted = fit.model.log(fit.theta)
+    constants = _constants(fit)
+    n, p = len(target), len(fit.theta)
+    said, shared = fit.model.law.plain, {c["name"]: c["value"] for c in constants if c["group"] is None}
+    return {
+        "by": dict(problem.by),
+        "group": problem.group,
+        "n": n,
+        "fitted_constants": p,
+        "df": n - p,
+        "r2": _r2(target, predicted),
+        "rmse_log": float(((target - predicted) ** 2).mean() ** 0.5),
+        "groups": _groups(fit, predicted),
+        "constants": constants,
+        "plain": None if said is None else said(shared),
+        "interval": fit.settings.interval,
+        "bootstrap": fit.how,
+        "notes": list(problem.notes),
+        "warnings": _warnings(fit, constants),
+        "curves": _curves(fit),
+        "points": _points(fit, predicted),
+    }
+
+
+def _r2(target: Array, predicted: Array) -> float | None:
+    total = float(((target - target.mean()) ** 2).sum())
+    return None if total == 0.0 else 1.0 - float(((target - predicted) ** 2).sum()) / total
+
+
+def _groups(fit: Fitted, predicted: Array) -> list[dict[str, Any]]:
+    layout, found = fit.model.layout, []
+    for index, name in enumerate(layout.groups if layout.problem.group else []):
+        own = layout.member == index
+        found.append({"name": name, "n": int(own.sum()), "r2": _r2(fit.model.target[own], predicted[own])})
+    return found
+
+
+def _ends(fit: Fitted, drawn: Array) -> tuple[Any, Any]:
+    import numpy as np
+
+    if not len(drawn):
+        return None, None
+    tail = (1.0 - fit.settings.interval) / 2.0
+    low, high = np.quantile(drawn, [tail, 1.0 - tail], axis=0)
+    return low, high
+
+
+def _constants(fit: Fitted) -> list[dict[str, Any]]:
+    import numpy as np
+
+    layout, found = fit.model.layout, []
+    edge = 1e-6 * (layout.setup.high - layout.setup.low)
+    for i, slot in enumerate(layout.slots):
+        to = np.exp if slot.constant.log else float
+        low, high = _ends(fit, fit.drawn[:, i])
+        bound = fit.theta[i] - layout.setup.low[i] <= edge[i] or layout.setup.high[i] - fit.theta[i] <= edge[i]
+        touching = (fit.drawn[:, i] - layout.setup.low[i] <= edge[i]) | (
+            layout.setup.high[i] - fit.drawn[:, i] <= edge[i]
+        )
+        found.append(
+            {
+                **_constant(slot.constant, slot.group, float(to(fit.theta[i]))),
+                "low": None if low is None else float(to(low)),
+                "high": None if high is None else float(to(high)),
+                "at_bound": bool(bound),
+                "resamples_at_bound": float(touching.mean()) if len(touching) else 0.0,
+            }
+        )
+    for constant in layout.problem.constants:
+        if constant.held is not None:
+            rest = {"low": None, "high": None, "at_bound": False, "resamples_at_bound": 0.0, "held": True}
+            found.append({**_constant(constant, None, constant.held), **rest})
+    return found
+
+
+def _constant(constant: Any, group: str | None, value: float) -> dict[str, Any]:
+    names = {"name": constant.name, "group": group, "latex": constant.latex, "meaning": constant.meaning}
+    return {**names, "value": value, "log": constant.log, "held": False, "published": constant.published}
+
+
+def _warnings(fit: Fitted, constants: list[dict[str, Any]]) -> list[str]:
+    """Return what the data do not tell, in words."""
+    found = []
+    df = len(fit.model.target) - len(fit.theta)
+    if df < FEW_DF:
+        found.append(f"{df} degree{'s' if df > 1 else ''} of freedom: the intervals are rough and R² says little.")
+    for c in (c for c in constants if not c["held"]):
+        name = c["name"] + (f" of {c['group']}" if c["group"] else "")
+        if c["at_bound"]:
+            found.append(f"{name} stopped at its bound {c['value']:.4g}: the data do not determine it.")
+        elif c["resamples_at_bound"] > 0.05:
+            found.append(f"{name} ran into its bound in {c['resamples_at_bound']:.0%} of the resamples.")
+        if c["low"] is not None and not c["at_bound"] and (spread := _spread(c)):
+            found.append(f"{name} is poorly determined: {spread}.")
+    found += _flat(fit)
+    if len(fit.converged) and (failed := float(1.0 - fit.converged.mean())) > 0.0:
+        found.append(f"{failed:.1%} of the resamples did not converge; their last values are in the intervals.")
+    return found
+
+
+def _spread(constant: dict[str, Any]) -> str:
+    low, high, value = constant["low"], constant["high"], constant["value"]
+    if constant["log"]:
+        return f"its interval spans a factor of {high / low:.3g}" if high > 100.0 * low else ""
+    return (
+        f"its interval, {low:.3g} to {high:.3g}, is wider than twice its value" if high - low > 2 * abs(value) else ""
+    )
+
+
+def _flat(fit: Fitted) -> list[str]:
+    """Return a warning for each direction in which a unit step changes predictions by less than ``FLAT``.
+
+    A unit is 1 for exponents and offsets and a factor of e for constants that are fitted as logarithms.
+    """
+    import numpy as np
+
+    layout = fit.model.layout
+    slopes = jacobian(lambda t: fit.model.residuals(t, fit.model.target), fit.theta[None], layout.setup)[0]
+    _, sizes, directions = np.linalg.svd(slopes / np.sqrt(len(slopes)), full_matrices=False)
+    found = []
+    for size, direction in zip(sizes, directions, strict=True):
+        if size < FLAT:
+            slots = [slot for slot, part in zip(layout.slots, direction, strict=True) if abs(part) > 0.1]
+            names = ", ".join(s.constant.name + (f" of {s.group}" if s.group else "") for s in slots)
+            found.append(f"flat direction: moving {names} by one changes the predictions by less than {FLAT:.2%}.")
+    return found
+
+
+def _curves(fit: Fitted) -> list[dict[str, Any]]:
+    """Return for each group the fitted curve and its band, from half the smallest to twice the largest input."""
+    import numpy as np
+
+    column, layout = fit.model.law.curve, fit.model.layout
+    if column is None:
+        return []
+    found = []
+    for index, name in enumerate(layout.groups):
+        own = fit.model.inputs[column][layout.member == index]
+        x = np.geomspace(own.min() / 2.0, own.max() * 2.0, CURVE_POINTS)
+        member = np.full(len(x), index)
+        y = np.exp(fit.model.log(fit.theta, {column: x}, member))
+        low, high = _ends(fit, np.exp(fit.model.log(fit.drawn, {column: x}, member)))
+        band = {} if low is None else {"low": low.tolist(), "high": high.tolist()}
+        found.append({"group": name, "column": column, "x": x.tolist(), "y": y.tolist(), **band})
+    return found
+
+
+def _points(fit: Fitted, predicted: Array) -> list[dict[str, Any]]:
+    import numpy as np
+
+    rows, values = fit.model.layout.problem.rows, (np.exp(fit.model.target), np.exp(predicted))
+    return [
+        {"key": str(key), "measured": float(measured), "predicted": float(said)}
+        for key, measured, said in zip(rows["key"], *values, strict=True)
+    ]

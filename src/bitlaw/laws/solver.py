@@ -1,0 +1,140 @@
+"""Bounded robust least squares: one problem from many starts, or many small problems side by side."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+
+    from bitlaw.laws.base import Array
+
+    Mask = np.ndarray[Any, np.dtype[np.bool_]]
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a fit is bound to.
+
+    Attributes:
+        low: smallest value of each of p unknowns, float64 of shape (p,).
+        high: largest value of each.
+        threshold: residuals up to this size count squared, larger ones linearly (Huber).
+    """
+
+    low: Array
+    high: Array
+    threshold: float
+
+
+def huber(residuals: Array, weights: Array, threshold: float) -> Array:
+    """Return the weighted sum over the last axis of Huber losses: r^2/2 up to ``threshold``, linear beyond."""
+    import numpy as np
+
+    size = np.abs(residuals)
+    loss = np.where(size <= threshold, 0.5 * size**2, threshold * (size - 0.5 * threshold))
+    return np.asarray((weights * loss).sum(-1))
+
+
+def best_of(residuals: Callable[[Array], Array], starts: Array, setup: Setup) -> tuple[Array, float]:
+    """Return the best local optimum reached from ``starts`` (k, p), and its Huber loss.
+
+    Args:
+        residuals: maps unknowns (p,) to residuals (n,).
+        starts: starting points within the bounds.
+        setup: bounds and Huber's threshold.
+    """
+    import numpy as np
+    from scipy.optimize import least_squares
+
+    best, lowest = starts[0], np.inf
+    for begin in starts:
+        found = least_squares(
+            residuals,
+            begin,
+            bounds=(setup.low, setup.high),
+            loss="huber",
+            f_scale=setup.threshold,
+            x_scale="jac",
+            max_nfev=400,
+        )
+        if found.cost < lowest:
+            best, lowest = found.x, float(found.cost)
+    return best, lowest
+
+
+def jacobian(residuals: Callable[[Array], Array], theta: Array, setup: Setup) -> Array:
+    """Return derivatives (b, n, p) of ``residuals`` (maps (b, p) to (b, n)) by finite differences within bounds."""
+    import numpy as np
+
+    middle = residuals(theta)
+    columns = []
+    for i in range(theta.shape[1]):
+        step = 1e-6 * np.maximum(1.0, np.abs(theta[:, i]))
+        step = np.where(theta[:, i] + step > setup.high[i], -step, step)
+        moved = theta.copy()
+        moved[:, i] += step
+        columns.append((residuals(moved) - middle) / step[:, None])
+    return np.stack(columns, axis=-1)
+
+
+def refit(
+    residuals: Callable[[Array, Array], Array], start: Array, targets: Array, weights: Array, setup: Setup
+) -> tuple[Array, Mask]:
+    """Solve b robust least-squares problems at once, each from the same start.
+
+    The method is Levenberg-Marquardt with Huber's weights, projected on the bounds.
+
+    Args:
+        residuals: maps unknowns (b, p) and targets (b, n) to residuals (b, n).
+        start: (p,), near the optima.
+        targets: (b, n), the data of each problem.
+        weights: (b, n), how often each datum counts.
+        setup: bounds and Huber's threshold.
+
+    Returns:
+        The unknowns (b, p), and which problems converged (b,).
+    """
+    import numpy as np
+
+    theta = np.repeat(start[None], len(targets), axis=0)
+    converged = np.zeros(len(targets), dtype=bool)
+    damping = np.full(len(targets), 1e-3)
+    for _ in range(200):
+        active = np.flatnonzero(~converged)
+        if not len(active):
+            break
+        y, w, now = targets[active], weights[active], theta[active]
+
+        def of(unknowns: Array, y: Array = y) -> Array:
+            return residuals(unknowns, y)
+
+        before = huber(of(now), w, setup.threshold)
+        new = np.clip(now + _step(of, now, w, setup, damping[active]), setup.low, setup.high)
+        after = huber(of(new), w, setup.threshold)
+        better = after < before
+        theta[active] = np.where(better[:, None], new, now)
+        damping[active] *= np.where(better, 0.2, 5.0)
+        converged[active] = (better & (before - after <= 1e-10 * before)) | (before == 0.0) | (damping[active] > 1e8)
+    return theta, converged
+
+
+def _step(of: Callable[[Array], Array], theta: Array, weights: Array, setup: Setup, damping: Array) -> Array:
+    """Return the damped Gauss-Newton step (b, p); an unknown that pushes against its bound stays."""
+    import numpy as np
+
+    r = of(theta)
+    slopes = jacobian(of, theta, setup)
+    w = weights * np.minimum(1.0, setup.threshold / np.maximum(np.abs(r), 1e-300))
+    gradient = np.einsum("bnp,bn->bp", slopes, w * r)
+    free = ~(((theta <= setup.low) & (gradient > 0)) | ((theta >= setup.high) & (gradient < 0)))
+    curvature = np.matmul(np.swapaxes(slopes, 1, 2) * w[:, None, :], slopes) * (free[:, :, None] & free[:, None, :])
+    diagonal = np.einsum("bpp->bp", curvature)
+    # An unknown that does not move the residuals gets a unit curvature, so that the system stays solvable.
+    floor = 1e-12 * np.maximum(diagonal.max(axis=1, keepdims=True), 1e-300)
+    added = np.where(diagonal > floor, damping[:, None] * diagonal, 1.0)
+    system = curvature + added[:, :, None] * np.eye(theta.shape[1])
+    return np.asarray(-np.linalg.solve(system, (gradient * free)[:, :, None])[:, :, 0])

@@ -1,0 +1,32 @@
+"""Round to nearest (RTN): each weight to the nearest code of its block. Needs no data."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from bitlaw.methods.base import Method, MethodSettings
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from bitlaw.formats.base import Format, Quantized
+
+
+class RtnSettings(MethodSettings):
+    """RTN has no settings."""
+
+
+class Rtn:
+    """Round to nearest."""
+
+    Settings: type[MethodSettings] = RtnSettings
+    needs_calibration = False
+
+    def quantize(
+        self, w: Tensor, fmt: Format, settings: RtnSettings, hessian: Tensor | None = None
+    ) -> tuple[Quantized, dict[str, Any]]:
+        """Return ``fmt.quantize(w)`` and no further information; see ``Method.quantize``."""
+        return fmt.quantize(w), {}
+
+
+METHOD: Method = Rtn()

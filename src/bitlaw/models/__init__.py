@@ -1,0 +1,1 @@
+"""Models: where they come from, how they are loaded, and which of their weights can be quantized."""

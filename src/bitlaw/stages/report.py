@@ -1,0 +1,34 @@
+"""report: the table and the laws of a study as one HTML page."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from bitlaw.artifacts import read_json, read_table
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from bitlaw.stage import Job
+
+
+class Report:
+    """Spec: ``title``, ``study``. Parents: ``table``, ``laws``."""
+
+    suffix = ".html"
+
+    def code(self, spec: Mapping[str, Any]) -> tuple[str, ...]:
+        """Return nothing: the page's modules are imported by this one."""
+        return ()
+
+    def run(self, job: Job) -> None:
+        """Write the page; equal inputs give equal bytes."""
+        from bitlaw.report.page import page
+
+        table, laws = read_table(job.one("table")), read_json(job.one("laws"))
+        keys = {"report": job.header.key, **job.header.parents}
+        html = page(table, laws, title=job.spec["title"], study=job.spec["study"], keys=keys)
+        job.out.write_text(html, "utf-8")
+
+
+STAGE = Report()

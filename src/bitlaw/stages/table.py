@@ -1,0 +1,158 @@
+"""table: the evaluate results of all cells as one tidy Parquet file (columns: ``bitlaw.table``)."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from bitlaw.artifacts import canonical, read_json, write_table
+from bitlaw.errors import UserError
+from bitlaw.formats import grammar
+from bitlaw.table import UNQUANTIZED, frame
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Mapping
+    from pathlib import Path
+
+    from bitlaw.stage import Job
+
+
+class Table:
+    """Spec: ``rows`` (labels, one mapping per cell). Parents: ``cells`` in the same order."""
+
+    suffix = ".parquet"
+
+    def code(self, spec: Mapping[str, Any]) -> tuple[str, ...]:
+        """Return the modules that say what the format names of the rows mean."""
+        names = {row["format"] for row in spec["rows"]} - {UNQUANTIZED}
+        return tuple(sorted({module for name in names for module in grammar.modules(name)}))
+
+    def run(self, job: Job) -> None:
+        """Write the table of ``job.inputs["cells"]``.
+
+        Raises:
+            UserError: two rows are the same cell, or a quantized cell has no unquantized one to compare with.
+        """
+        cells = zip(job.spec["rows"], job.inputs["cells"], job.header.parents["cells"], strict=True)
+        write_table(job.out, job.header, frame(collect([(labels, path, key) for labels, path, key in cells])))
+
+
+STAGE = Table()
+
+
+def collect(cells: list[tuple[Mapping[str, Any], Path, str]]) -> list[dict[str, Any]]:
+    """Return the rows of ``cells``, each with ``delta_nll`` against its baseline.
+
+    Args:
+        cells: for each cell its labels, its evaluate artifact and that artifact's key.
+
+    Raises:
+        UserError: duplicates, or no baseline.
+    """
+    rows, baselines = [], {}
+    found = [(_row(labels, read_json(path), _spec(path), key)) for labels, path, key in cells]
+    counts = Counter(_cell(row, where) for row, where in found)
+    for (row, where), times in ((pair, counts[_cell(*pair)]) for pair in found):
+        if times > 1:
+            raise UserError(
+                f"{times} cells are the same: {_name(row)}; give each model one label and each cell one place"
+            )
+        if row["format"] == UNQUANTIZED:
+            baselines[where] = row["nll"]
+    for row, where in found:
+        if where not in baselines:
+            raise UserError(
+                f"no unquantized cell to compare with: {_name(row)}; evaluate the model without a format too"
+            )
+        rows.append({**row, "delta_nll": row["nll"] - baselines[where]})
+    return rows
+
+
+def _row(
+    labels: Mapping[str, Any], result: Mapping[str, Any], spec: Mapping[str, Any], key: str
+) -> tuple[dict[str, Any], tuple[Hashable, ...]]:
+    """Return one row without ``delta_nll`` and what its baseline must share with it."""
+    model, nll = result["model"], float(result["nll"])
+    where = (labels["model"], spec["text"]["sha256"], result["window"], result["stride"], spec.get("max_tokens"))
+    row = {
+        **{name: labels[name] for name in ("model", "family", "source", "text")},
+        "n_params": model["n_params"],
+        "n_total": model["n_total"],
+        "n_tokens": labels["n_tokens"],
+        **_quantized(labels, result["quantized"], model["n_total"]),
+        "nll": nll,
+        "perplexity": _exp(nll),
+        "bits_per_byte": float(result["bits_per_byte"]),
+        "finite": bool(result["finite"]),
+        "window": result["window"],
+        "stride": result["stride"],
+        "eval_tokens": result["n_tokens"],
+        "eval_bytes": result["n_bytes"],
+        "text_sha256": spec["text"]["sha256"],
+        "key": key,
+    }
+    return row, where
+
+
+def _quantized(labels: Mapping[str, Any], quantized: Mapping[str, Any] | None, n_total: int) -> dict[str, Any]:
+    """Return the columns that differ between a quantized cell and a baseline."""
+    calibration = (quantized or {}).get("calibration") or {}
+    columns = {
+        "format": labels["format"],
+        "method": labels["method"],
+        "calibration_text": labels["calibration_text"],
+        "calibration_text_sha256": calibration.get("text", {}).get("sha256"),
+        "calibration_samples": calibration.get("samples"),
+        "calibration_length": calibration.get("length"),
+        "seed": calibration.get("seed"),
+    }
+    if quantized is None:
+        baseline = {"element": "none", "bits": 16, "block": "none", "settings": "{}"}
+        numbers = {"effective_bits": 16.0, "q_ratio": 0.0, "model_bits": 16.0 * n_total, "sqnr_db": math.nan}
+        return {**columns, **baseline, **numbers}
+    number = grammar.parse(quantized["format"])
+    weights, bits = quantized["weights"], float(quantized["effective_bits"])
+    return {
+        **columns,
+        "format": str(number),
+        "element": number.element,
+        "bits": number.bits,
+        "block": str(number.block),
+        "settings": canonical(quantized["settings"]),
+        "effective_bits": bits,
+        "q_ratio": 1.0,
+        "model_bits": weights * bits + 16.0 * (n_total - weights),
+        "sqnr_db": float(quantized["sqnr_db"]),
+    }
+
+
+def _cell(row: Mapping[str, Any], where: tuple[Hashable, ...]) -> tuple[Hashable, ...]:
+    own = (
+        "format",
+        "method",
+        "settings",
+        "calibration_text_sha256",
+        "calibration_samples",
+        "calibration_length",
+        "seed",
+    )
+    return (*where, *(row[name] for name in own))
+
+
+def _name(row: Mapping[str, Any]) -> str:
+    parts = (row["model"], row["format"], row["method"], f"text {row['text']}", f"window {row['window']}")
+    return ", ".join(str(part) for part in parts)
+
+
+def _spec(path: Path) -> Mapping[str, Any]:
+    spec: Mapping[str, Any] = json.loads(path.read_text("utf-8"))["header"]["spec"]
+    return spec
+
+
+def _exp(nll: float) -> float:
+    try:
+        return math.exp(nll)
+    except OverflowError:
+        return math.inf

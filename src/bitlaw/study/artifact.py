@@ -1,0 +1,56 @@
+"""An artifact before it is made: what determines it, and so its key and its place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import PurePosixPath
+from typing import Any
+
+from bitlaw.artifacts import canonical, sha256
+from bitlaw.stages import STAGES
+from bitlaw.study.fingerprint import fingerprint
+
+RESULTS = "results"
+
+
+@dataclass(frozen=True, eq=False)
+class Artifact:
+    """One node of the graph.
+
+    Attributes:
+        stage: name of the stage that makes it.
+        spec: the parameters that determine it (JSON values).
+        parents: what it is made from, by role.
+        label: readable folder below the stage's; says nothing that the key does not.
+        hints: where inputs are on this machine; not part of the key.
+    """
+
+    stage: str
+    spec: Mapping[str, Any]
+    parents: Mapping[str, tuple[Artifact, ...]]
+    label: str
+    hints: Mapping[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def code(self) -> str:
+        """Fingerprint of the code that makes it."""
+        return fingerprint((STAGES.module(self.stage), *sorted(STAGES[self.stage].code(self.spec))))
+
+    @cached_property
+    def key(self) -> str:
+        """SHA-256, cut to 32 hexadecimal digits, over all that determines the artifact."""
+        parents = {role: [parent.key for parent in parents] for role, parents in self.parents.items()}
+        whole = {"stage": self.stage, "spec": self.spec, "parents": parents, "code": self.code}
+        return sha256(canonical(whole).encode())[:32]
+
+    @cached_property
+    def path(self) -> str:
+        """Where it is or will be, relative to the project folder: ``results/<stage>/<label>/<key><suffix>``."""
+        return str(PurePosixPath(RESULTS, self.stage, self.label, f"{self.key}{STAGES[self.stage].suffix}"))
+
+    @property
+    def payload(self) -> str:
+        """Folder for further files of the artifact, beside it."""
+        return str(PurePosixPath(self.path).with_suffix(""))

@@ -1,0 +1,137 @@
+"""Fingerprints of code: what a stage computes, without comments, docstrings and formatting.
+
+A fingerprint is the SHA-256 over the syntax trees of some modules and of all ``bitlaw`` modules that these import,
+directly or not, also inside functions. Imports under ``if TYPE_CHECKING`` do not count: they compute nothing.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+from collections.abc import Iterable, Iterator
+from functools import cache
+from pathlib import Path
+
+import bitlaw
+
+_SOURCE = Path(bitlaw.__file__).parent
+# Fields that Python versions add or that say nothing about what is computed: a new Python must not change a key.
+_IGNORED = frozenset({"type_params", "type_comment", "type_ignores", "kind", "ctx", "simple"})
+
+
+@cache
+def fingerprint(modules: tuple[str, ...]) -> str:
+    """Return the fingerprint of the code of ``modules`` (dotted names) and of what they import from ``bitlaw``.
+
+    Raises:
+        FileNotFoundError: there is no such module.
+    """
+    digest = hashlib.sha256()
+    for name in sorted(closure(modules)):
+        digest.update(f"{name} {_module(name)[0]}\n".encode())
+    return digest.hexdigest()
+
+
+def closure(modules: Iterable[str]) -> set[str]:
+    """Return ``modules`` and every ``bitlaw`` module that they import, directly or not."""
+    found: set[str] = set()
+    waiting = list(modules)
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            waiting += _module(name)[1]
+    return found
+
+
+def tree_digest(source: str) -> str:
+    """Return the SHA-256 of the syntax tree of ``source`` without docstrings and bare strings."""
+    return hashlib.sha256("".join(_dump(_strip(ast.parse(source)))).encode()).hexdigest()
+
+
+@cache
+def _module(name: str) -> tuple[str, tuple[str, ...]]:
+    """Return the digest of a module and the ``bitlaw`` modules that it imports."""
+    file = _file(name)
+    if file is None:
+        raise FileNotFoundError(f"no module {name}")
+    source = file.read_text("utf-8")
+    package = name if file.name == "__init__.py" else name.rpartition(".")[0]
+    imports = {found for node in _walk(ast.parse(source)) for found in _imported(node, package)}
+    return tree_digest(source), tuple(sorted(imports - {name}))
+
+
+def _file(name: str) -> Path | None:
+    first, *rest = name.split(".")
+    if first != "bitlaw":
+        return None
+    path = _SOURCE.joinpath(*rest)
+    for candidate in (path / "__init__.py", path.with_name(f"{path.name}.py")):
+        if candidate.is_file():
+            return candidate
+    return None
+
+
+def _imported(node: ast.AST, package: str) -> Iterator[str]:
+    if isinstance(node, ast.Import):
+        names = [alias.name for alias in node.names]
+    elif isinstance(node, ast.ImportFrom):
+        base = node.module or ""
+        if node.level:
+            parents = package.split(".")
+            base = ".".join([*parents[: len(parents) - node.level + 1], *([node.module] if node.module else [])])
+        # `from bitlaw.formats import grammar` names a module, `from bitlaw.stage import Job` does not.
+        names = [base, *(f"{base}.{alias.name}" for alias in node.names)]
+    else:
+        return
+    for name in names:
+        parts = name.split(".")
+        for length in range(2, len(parts) + 1):
+            prefix = ".".join(parts[:length])
+            if _file(prefix):
+                yield prefix
+
+
+def _walk(node: ast.AST) -> Iterator[ast.AST]:
+    yield node
+    for child in ast.iter_child_nodes(node):
+        if not _is_typing_only(child):
+            yield from _walk(child)
+
+
+def _is_typing_only(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+
+
+def _strip(tree: ast.AST) -> ast.AST:
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list):
+            kept = [child for child in body if not _is_bare_string(child) and not _is_typing_only(child)]
+            node.body = kept  # type: ignore[attr-defined]
+    return tree
+
+
+def _is_bare_string(node: ast.AST) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+
+def _dump(value: object) -> Iterator[str]:
+    # Own form instead of ast.dump: what that prints differs between Python versions.
+    if isinstance(value, ast.AST):
+        yield f"{type(value).__name__}("
+        for field in value._fields:
+            content = getattr(value, field, None)
+            if field not in _IGNORED and content is not None and content != []:
+                yield f"{field}="
+                yield from _dump(content)
+                yield ","
+        yield ")"
+    elif isinstance(value, list):
+        yield "["
+        for item in value:
+            yield from _dump(item)
+            yield ","
+        yield "]"
+    else:
+        yield repr(value)

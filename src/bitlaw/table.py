@@ -1,0 +1,103 @@
+"""The results table: one row per cell, tidy. Every column is declared here and documented in ``docs/table.md``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+UNQUANTIZED = "unquantized"
+
+
+class Column(NamedTuple):
+    """One column.
+
+    Attributes:
+        name: its name in the file.
+        dtype: pandas dtype: ``string`` and ``Int64`` may be missing, ``float64`` may be NaN or infinite, ``bool``.
+        unit: unit of its values, or ``-``.
+        meaning: one sentence.
+    """
+
+    name: str
+    dtype: str
+    unit: str
+    meaning: str
+
+
+COLUMNS: tuple[Column, ...] = (
+    Column("model", "string", "-", "Label of the model in the study."),
+    Column("family", "string", "-", "Family of the model; missing if the study names none."),
+    Column("source", "string", "-", "Where the model came from: the name of the model source."),
+    Column("n_params", "Int64", "parameters", "N: all parameters but embeddings and an untied head."),
+    Column("n_total", "Int64", "parameters", "All parameters of the model."),
+    Column("n_tokens", "Int64", "tokens", "D: tokens the model was trained on; missing if unknown."),
+    Column("format", "string", "-", "Canonical name of the number format; `unquantized` for the baseline."),
+    Column("element", "string", "-", "Element type of the format; `none` for the baseline."),
+    Column("bits", "Int64", "bits", "Bits of one element, scales not counted; 16 for the baseline."),
+    Column("block", "string", "weights", "Weights that share a scale: a number, `row` or `none`."),
+    Column(
+        "effective_bits",
+        "float64",
+        "bits per weight",
+        "Stored bits per quantized weight with scales; 16 for the baseline.",
+    ),
+    Column("method", "string", "-", "Rounding method; `none` for the baseline."),
+    Column("settings", "string", "-", "Settings of the method as canonical JSON."),
+    Column("seed", "Int64", "-", "Seed of the calibration sample; missing where nothing was calibrated."),
+    Column("q_ratio", "float64", "-", "Share of the quantizable parameters that are quantized; 0 for the baseline."),
+    Column(
+        "model_bits", "float64", "bits", "Bits of the whole model: quantized weights at effective bits, all else at 16."
+    ),
+    Column("sqnr_db", "float64", "dB", "Signal to quantization noise ratio of the weights; NaN for the baseline."),
+    Column("nll", "float64", "nats per token", "Mean negative log-likelihood of the text."),
+    Column(
+        "delta_nll",
+        "float64",
+        "nats per token",
+        "nll minus the nll of the same model, unquantized, on the same windows.",
+    ),
+    Column("perplexity", "float64", "-", "exp(nll)."),
+    Column(
+        "bits_per_byte", "float64", "bits per byte", "Total negative log-likelihood in bits over the bytes of the text."
+    ),
+    Column("finite", "bool", "-", "Whether every loss of the cell is a finite number."),
+    Column("window", "Int64", "tokens", "Length of an evaluation window."),
+    Column("stride", "Int64", "tokens", "Step from one window to the next."),
+    Column("eval_tokens", "Int64", "tokens", "Predicted tokens in the mean."),
+    Column("eval_bytes", "Int64", "bytes", "UTF-8 bytes of the predicted tokens."),
+    Column("text", "string", "-", "Label of the evaluation text."),
+    Column("text_sha256", "string", "-", "SHA-256 of the evaluation text."),
+    Column("calibration_text", "string", "-", "Label of the calibration text; missing where nothing was calibrated."),
+    Column("calibration_text_sha256", "string", "-", "SHA-256 of the calibration text."),
+    Column("calibration_samples", "Int64", "samples", "Number of calibration samples."),
+    Column("calibration_length", "Int64", "tokens", "Tokens in a calibration sample."),
+    Column("key", "string", "-", "Key of the evaluate artifact that the row was made from."),
+)
+
+SORTED_BY = ("family", "n_params", "model", "format", "method", "settings", "key")
+
+
+def frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """Return ``rows`` as a table with exactly the declared columns and dtypes, sorted by ``SORTED_BY``.
+
+    Args:
+        rows: one mapping per cell with a value for every declared column; ``None`` is missing.
+
+    Raises:
+        KeyError: a row lacks a declared column.
+    """
+    import pandas as pd
+
+    data = {c.name: pd.Series([_value(row[c.name], c.dtype) for row in rows], dtype=c.dtype) for c in COLUMNS}
+    return pd.DataFrame(data).sort_values(list(SORTED_BY), kind="stable", na_position="last", ignore_index=True)
+
+
+def _value(value: Any, dtype: str) -> Any:
+    return float("nan") if value is None and dtype == "float64" else value
+
+
+def element_kind(table: pd.DataFrame) -> pd.Series[str]:
+    """Return the kind of each row's element, its type without the width: ``mxint`` for ``mxint3``."""
+    return table["element"].astype("string").str.extract("^([A-Za-z]+)", expand=False).fillna("none")

@@ -1,0 +1,50 @@
+"""What a text source is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Protocol
+
+from pydantic import BaseModel, ConfigDict
+
+END_OF_TEXT = "<|endoftext|>"
+"""The line that separates documents in a text."""
+
+
+class TextSettings(BaseModel):
+    """Base of the settings of a text source.
+
+    Attributes:
+        source: name of the module in ``bitlaw.text``.
+        origin: where the text comes from and its licence, for model cards; no part of any key.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    source: str
+    origin: str = ""
+
+
+class Corpus(Protocol):
+    """A source of text. Each module in ``bitlaw.text`` that is one assigns it to ``CORPUS``.
+
+    Attributes:
+        Settings: pydantic model of what a study may say about it.
+        remote: True if reading needs a network; the text is then kept under ``results/text`` and so shared by DVC.
+    """
+
+    Settings: type[TextSettings]
+    remote: bool
+
+    def name(self, settings: Any) -> str:
+        """Return a short readable name for tables."""
+        ...
+
+    def read(self, settings: Any, root: Path) -> str:
+        """Return the whole text. Raises ``UserError`` if it is missing, unreadable or empty.
+
+        Args:
+            settings: an instance of ``Settings``.
+            root: the project folder; relative paths start there.
+        """
+        ...

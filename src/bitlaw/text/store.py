@@ -1,0 +1,77 @@
+"""From a text's settings to a file with a known hash: a text must be known before anything made from it has a key."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bitlaw.artifacts import canonical, replace_file, sha256
+from bitlaw.errors import UserError
+from bitlaw.text import CORPORA
+from bitlaw.text.base import TextSettings
+
+
+@dataclass(frozen=True)
+class Text:
+    """A text that lies in a file.
+
+    Attributes:
+        name: readable name for tables.
+        sha256: hash of the UTF-8 bytes.
+        path: the file, UTF-8 with LF line ends.
+    """
+
+    name: str
+    sha256: str
+    path: Path
+
+
+def parse_text(value: Any) -> TextSettings:
+    """Return the settings for what a study says under ``text:``, a name such as ``pydoc`` or a mapping with ``source``.
+
+    Raises ``UserError`` (unknown source) or pydantic's ``ValidationError`` (unknown or missing setting).
+    """
+    if isinstance(value, TextSettings):
+        return value
+    fields = {"source": value} if isinstance(value, str) else value
+    if not isinstance(fields, dict) or not isinstance(fields.get("source"), str):
+        raise UserError(f"a text is a name or a mapping with 'source', not {value!r}")
+    return CORPORA[fields["source"]].Settings.model_validate(fields)
+
+
+def resolve_text(settings: TextSettings, root: Path) -> Text:
+    """Return the text as a file, reading its source if that has not been done before.
+
+    A remote text is read once and then kept under ``results/text`` beside a record of its settings, so that it is
+    shared with the results. Any other is read anew each time, so that an edited file is seen.
+
+    Raises:
+        UserError: missing, unreadable or empty text.
+    """
+    corpus = CORPORA[settings.source]
+    name = corpus.name(settings)
+    if not corpus.remote:
+        return _keep(name, corpus.read(settings, root), root / ".bitlaw" / "text")
+    folder = root / "results" / "text"
+    asked = settings.model_dump(exclude={"origin"})
+    record = folder / f"{sha256(canonical(asked).encode())[:32]}.json"
+    if record.is_file():
+        known = json.loads(record.read_text("utf-8"))
+        path = folder / f"{known['sha256']}.txt"
+        if path.is_file():
+            return Text(name, known["sha256"], path)
+    text = _keep(name, corpus.read(settings, root), folder)
+    replace_file(record, json.dumps({"settings": asked, "sha256": text.sha256}, indent=1).encode())
+    return text
+
+
+def _keep(name: str, content: str, folder: Path) -> Text:
+    if not content.strip():
+        raise UserError("the text is empty", place=name)
+    data = content.encode("utf-8")
+    path = folder / f"{sha256(data)}.txt"
+    if not path.is_file():
+        replace_file(path, data)
+    return Text(name, path.stem, path)

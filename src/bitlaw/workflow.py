@@ -1,0 +1,82 @@
+"""What the Snakefile asks: which artifacts are missing, what each waits for, and the command that makes one.
+
+The main process plans and writes the plan to a file; a job that Snakemake runs in a process of its own (on a
+cluster) reads that file instead of planning anew, because the store changes while the run goes on.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bitlaw.pool import start, stop
+from bitlaw.study.grid import expand
+from bitlaw.study.load import load_study
+from bitlaw.study.plan import Plan, present, read_orders
+from bitlaw.study.publish import publish
+
+_PLAN = "BITLAW_PLAN"
+
+
+class Workflow:
+    """The part of a run that Snakemake does not know.
+
+    Attributes:
+        orders: orders of the missing artifacts, by path.
+        plan_file: the file that holds them.
+    """
+
+    def __init__(self, root: Path, config: Mapping[str, Any], *, main: bool) -> None:
+        """Plan the study of ``root``, or read the plan of the run that this job belongs to.
+
+        Args:
+            root: the project folder.
+            config: Snakemake's; ``study`` selects another study than ``params.yaml`` does.
+            main: whether this is Snakemake's main process.
+
+        Raises:
+            UserError: see ``load_study`` and ``expand``.
+        """
+        self.root = root
+        self._pool: str | None = None
+        self._plan: Plan | None = None
+        if main:
+            self._plan = Plan(expand(load_study(root, config.get("study"))), present(root), root)
+            self.plan_file = self._plan.write()
+            os.environ[_PLAN] = str(self.plan_file)
+        else:
+            self.plan_file = Path(os.environ[_PLAN])
+        self.orders = read_orders(self.plan_file)
+
+    def targets(self) -> list[str]:
+        """Return the final artifacts that are missing."""
+        return [path for path, order in self.orders.items() if order["stage"] in ("table", "laws", "report")]
+
+    def inputs(self, path: str) -> list[str]:
+        """Return the parents of ``path`` that are missing too; none if ``path`` is not to be made."""
+        order = self.orders.get(path)
+        parents = [parent for group in order["inputs"].values() for parent in group] if order else []
+        return [parent for parent in parents if parent in self.orders]
+
+    @property
+    def command(self) -> str:
+        """The shell command that makes the artifact whose path follows, in a warm worker if there is one."""
+        client = Path(__file__).with_name("pool") / "client.py"
+        return f"{shlex.quote(sys.executable)} -S -E {shlex.quote(str(client))} make --plan {shlex.quote(str(self.plan_file))}"
+
+    def start(self, workers: int) -> None:
+        """Start the warm workers of this run; they end with this process."""
+        if self.orders:
+            self._pool = start(max(1, min(workers, len(self.orders))), os.getpid(), self.root / ".bitlaw")
+            os.environ["BITLAW_POOL"] = self._pool
+
+    def finish(self) -> None:
+        """Stop the workers and bring the files under ``report/`` up to date."""
+        if self._pool is not None:
+            stop(self._pool)
+        if self._plan is not None:
+            publish(self._plan.grid, self.root)

@@ -1,0 +1,121 @@
+"""Made-up results tables that obey the laws with known constants."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bitlaw.table import frame
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FAMILIES = ("bloom", "gpt2", "gpt_neox", "llama", "opt")
+SIZES = (100_000, 440_000, 1_600_000)
+FORMATS = (
+    ("int", 2, "64"),
+    ("int", 3, "64"),
+    ("int", 4, "64"),
+    ("int", 5, "64"),
+    ("int", 4, "row"),
+    ("mxint", 3, "32"),
+    ("mxint", 4, "32"),
+)
+ENTROPY = 1.2
+CURVE = {
+    "bloom": (40.0, 0.22),
+    "gpt2": (60.0, 0.26),
+    "gpt_neox": (80.0, 0.28),
+    "llama": (90.0, 0.30),
+    "opt": (50.0, 0.24),
+}
+KUMAR = {"rtn": (0.2, 0.30, 0.60), "gptq": (0.1, 0.34, 0.55)}
+GAMMA_D = 0.5068
+
+
+def row(**values: Any) -> dict[str, Any]:
+    """Return one table row: a baseline of a small model with ``values`` put in."""
+    given = {
+        "model": "gpt2-s", "family": "gpt2", "source": "train", "n_params": 100_000, "n_total": 400_000,
+        "n_tokens": 450_000_000, "format": "unquantized", "element": "none", "bits": 16, "block": "none",
+        "effective_bits": 16.0, "method": "none", "settings": "{}", "seed": None, "q_ratio": 0.0, "model_bits": 6.4e6,
+        "sqnr_db": None, "nll": 4.0, "delta_nll": 0.0, "bits_per_byte": 2.0, "finite": True,
+        "window": 128, "stride": 128, "eval_tokens": 20_000, "eval_bytes": 60_000, "text": "manual",
+        "text_sha256": "ab" * 32, "calibration_text": None, "calibration_text_sha256": None,
+        "calibration_samples": None, "calibration_length": None,
+    }  # fmt: skip
+    given |= values
+    given.setdefault("perplexity", math.exp(min(given["nll"], 700.0)))
+    given.setdefault("key", f"{given['model']}/{given['format']}/{given['method']}/{given['text']}")
+    return given
+
+
+def table(
+    *,
+    families: tuple[str, ...] = FAMILIES,
+    sizes: tuple[int, ...] = SIZES,
+    tokens: tuple[int, ...] = (450_000_000,),
+    formats: tuple[tuple[str, int, str], ...] = FORMATS,
+    noise: float = 0.01,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Return a table of every family at every size and token count, in every format by RTN and GPTQ.
+
+    Args:
+        families: names, with constants in ``CURVE``.
+        sizes: non-embedding parameters.
+        tokens: training tokens.
+        formats: element, bits, block.
+        noise: standard deviation of the logarithm of losses (baseline) and of loss differences.
+        seed: of the noise.
+    """
+    rng = np.random.default_rng(seed)
+    rows = []
+    for family in families:
+        scale, alpha = CURVE[family]
+        for n in sizes:
+            for d in tokens:
+                base = (ENTROPY + scale * n**-alpha) * math.exp(noise * rng.standard_normal())
+                shared = {
+                    "model": f"{family}-{n}-{d}",
+                    "family": family,
+                    "n_params": n,
+                    "n_total": n + 300_000,
+                    "n_tokens": d,
+                }
+                rows.append(row(**shared, nll=base, model_bits=16.0 * (n + 300_000)))
+                rows += [_quantized(shared, base, *f, method, noise, rng) for f in formats for method in KUMAR]
+    return frame(rows)
+
+
+def _quantized(
+    shared: dict[str, Any], base: float, element: str, bits: int, block: str, method: str, noise: float, rng: Any
+) -> dict[str, Any]:
+    c, gamma_n, gamma_post = KUMAR[method]
+    overhead = {"64": 16 / 64, "32": 8 / 32, "row": 0.02}[block]
+    effective, n = bits + overhead, shared["n_params"]
+    delta = c * shared["n_tokens"] ** GAMMA_D * n**-gamma_n * math.exp(-effective / gamma_post)
+    delta *= math.exp(noise * rng.standard_normal())
+    name = f"{element}{bits}_{'row' if block == 'row' else 'b' + block}"
+    return row(
+        **shared, format=name, element=f"{element}{bits}", bits=bits, block=block, effective_bits=effective,
+        method=method,
+        nll=base + delta, delta_nll=delta, q_ratio=1.0, sqnr_db=6.02 * bits, model_bits=n * effective + 16.0 * 300_000,
+        settings='{"damping":0.01}' if method == "gptq" else "{}",
+        calibration_text="train" if method == "gptq" else None, calibration_samples=64 if method == "gptq" else None,
+    )  # fmt: skip
+
+
+def laws(table: pd.DataFrame, bootstraps: int = 20) -> dict[str, Any]:
+    """Return what the laws stage says of ``table``, with every law at its default settings."""
+    from bitlaw.laws import LAWS
+    from bitlaw.laws.fit import fit
+
+    records = {}
+    for name, law in LAWS.items():
+        declared = {"title": law.title, "formula": law.formula, "source": law.source, "target": law.target}
+        fitted = fit(law, table, law.settings(), seed=0, bootstraps=bootstraps)
+        records[name] = {**declared, "inputs": list(law.inputs), **fitted}
+    return {"laws": records, "seed": 0, "bootstraps": bootstraps}

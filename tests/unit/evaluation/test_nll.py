@@ -1,0 +1,136 @@
+"""The loss of a text against slow and obvious references."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from conftest import tiny_model
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bitlaw.errors import UserError
+from bitlaw.evaluation import nll as module
+from bitlaw.evaluation.nll import nll, spans
+
+FAMILIES = ("gpt2", "opt", "bloom", "llama", "gpt_neox", "gemma2", "mpt")
+
+
+def text(n: int) -> torch.Tensor:
+    return torch.randint(0, 320, (n,), generator=torch.Generator().manual_seed(n))
+
+
+@torch.no_grad()
+def slow(model: Any, ids: torch.Tensor, window: int, stride: int) -> dict[int, float]:
+    """Return nats by scored token, each from a run of its own over just the tokens before it in its window."""
+    losses: dict[int, float] = {}
+    for begin in range(0, len(ids), stride):
+        for token in range(begin + 1, min(begin + window, len(ids))):
+            if token not in losses:
+                logits = model(ids[None, begin:token]).logits[0, -1].double()
+                losses[token] = float(-torch.log_softmax(logits, 0)[ids[token]])
+        if begin + window >= len(ids):
+            break
+    return losses
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("window, stride", [(16, 16), (16, 15), (16, 5), (7, 1)])
+def test_equals_one_token_at_a_time(family: str, window: int, stride: int) -> None:
+    model, ids = tiny_model(family), text(37)
+    expected = slow(model, ids, window, stride)
+    loss = nll(model, ids, window, stride, batch=3)
+    assert sum(loss.counts) == len(expected)
+    assert loss.nll == pytest.approx(sum(expected.values()) / len(expected), abs=2e-5)
+    for span, total in zip(loss.spans, loss.sums, strict=True):
+        assert total == pytest.approx(sum(expected[t] for t in range(span.first, span.end)), abs=2e-4)
+    assert loss.finite
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_one_window_equals_the_loss_of_transformers(family: str) -> None:
+    model, ids = tiny_model(family), text(50)
+    with torch.no_grad():
+        expected = float(model(ids[None], labels=ids[None]).loss)
+    assert nll(model, ids, 50, 50, 1).nll == pytest.approx(expected, abs=1e-5)
+    assert nll(model, ids, 64, 1, 1).nll == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_does_not_depend_on_the_batch(family: str) -> None:
+    model, ids = tiny_model(family), text(170)
+    one = nll(model, ids, 24, 20, 1)
+    for batch in (2, 3, 8, 100):
+        other = nll(model, ids, 24, 20, batch)
+        assert other.nll == pytest.approx(one.nll, abs=1e-5)
+        assert other.sums == pytest.approx(one.sums, abs=1e-4)
+        assert other.counts == one.counts
+
+
+@pytest.mark.parametrize("family", ["gpt2", "gemma2"])
+def test_does_not_depend_on_the_chunk(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, ids = tiny_model(family), text(100)
+    whole = nll(model, ids, 32, 32, 4).nll
+    for chunk in (1, 320 * 3, 320 * 1000):
+        monkeypatch.setattr(module, "CHUNK", chunk)
+        assert nll(model, ids, 32, 32, 4).nll == pytest.approx(whole, abs=1e-6)
+
+
+def test_logits_are_never_made_for_the_whole_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, ids, rows = tiny_model("llama"), text(128), []
+    monkeypatch.setattr(module, "CHUNK", 320 * 10)
+    model.lm_head.register_forward_hook(lambda _, args, out: rows.append(out.numel() // 320))
+    nll(model, ids, 32, 32, 4)
+    assert max(rows) <= 10
+
+
+def test_leaves_no_hook_behind() -> None:
+    model = tiny_model("llama")
+    nll(model, text(20), 16, 16, 2)
+    assert not model.lm_head._forward_pre_hooks
+    model.model.layers[0].register_forward_pre_hook(lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        nll(model, text(20), 16, 16, 2)
+    assert not model.lm_head._forward_pre_hooks
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_broken_model_has_a_broken_loss(value: float) -> None:
+    model = tiny_model("llama")
+    with torch.no_grad():
+        model.model.layers[1].mlp.down_proj.weight[0, 0] = value
+    loss = nll(model, text(40), 16, 16, 2)
+    assert not loss.finite
+    assert not math.isfinite(loss.nll)
+
+
+def test_one_broken_window_is_seen() -> None:
+    model, ids = tiny_model("gpt2"), text(48) % 300
+    ids[20] = 310
+    with torch.no_grad():
+        model.transformer.wte.weight = torch.nn.Parameter(model.transformer.wte.weight.clone())  # untied from the head
+        model.transformer.wte.weight[310] = math.nan
+    loss = nll(model, ids, 16, 16, 3)
+    assert [math.isfinite(total) for total in loss.sums] == [True, False, True]
+    assert not loss.finite and math.isnan(loss.nll)
+
+
+@given(st.integers(2, 300), st.integers(2, 60), st.data())
+def test_every_token_is_scored_once(n: int, window: int, data: st.DataObject) -> None:
+    stride = data.draw(st.integers(1, window))
+    found = spans(n, window, stride)
+    scored = [token for span in found for token in range(span.first, span.end)]
+    assert scored == sorted(set(scored))
+    for span in found:
+        assert span.begin % stride == 0
+        assert span.begin < span.first < span.end <= min(span.begin + window, n)
+    missed = set(range(n)) - set(scored)
+    assert missed == ({0} if stride < window else set(range(0, n, window)))
+
+
+def test_impossible_windows() -> None:
+    for n, window, stride in ((10, 1, 1), (10, 4, 0), (10, 4, 5), (1, 4, 4), (0, 4, 4)):
+        with pytest.raises(UserError):
+            spans(n, window, stride)

@@ -1,0 +1,63 @@
+"""The batched solver finds the optimum that scipy finds."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.optimize import least_squares
+
+from bitlaw.laws.solver import Setup, best_of, huber, refit
+
+X = np.linspace(0.0, 3.0, 30)
+
+
+def curve(theta: np.ndarray) -> np.ndarray:
+    return theta[..., :1] + theta[..., 1:2] * np.exp(-theta[..., 2:3] * X)
+
+
+def problems(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    targets = curve(np.array([1.0, 2.0, 0.8])) + 0.05 * rng.standard_normal((count, len(X)))
+    targets[:, 3] += 1.0  # an outlier, so that Huber's loss matters
+    return targets, rng.integers(0, 3, size=targets.shape).astype(float)
+
+
+@pytest.mark.parametrize("box", [([-9, -9, -9], [9, 9, 9]), ([1.05, 0, 0], [9, 1.8, 9])])
+def test_refit_agrees_with_scipy(box: tuple[list[float], list[float]]) -> None:
+    low, high = np.array(box[0], float), np.array(box[1], float)
+    targets, weights = problems(8, seed=1)
+    start = np.clip(np.array([1.0, 2.0, 0.8]), low, high)
+    found, converged = refit(lambda t, y: curve(t) - y, start, targets, weights, Setup(low, high, 0.1))
+    assert converged.all()
+    for theta, y, w in zip(found, targets, weights, strict=True):
+        repeated = np.repeat(np.arange(len(X)), w.astype(int))
+        start_inside = np.clip(start, low + 1e-6, high - 1e-6)
+        expected = least_squares(
+            lambda t, y=y, at=repeated: (curve(t) - y)[at], start_inside, bounds=(low, high), loss="huber",
+            f_scale=0.1, xtol=1e-14, ftol=1e-14, gtol=1e-14,
+        )  # fmt: skip
+        assert huber(curve(theta) - y, w, 0.1) <= expected.cost * (1 + 1e-7) + 1e-12
+        np.testing.assert_allclose(theta, expected.x, rtol=2e-3)
+
+
+def test_refit_stays_where_nothing_changes() -> None:
+    targets, _ = problems(1, seed=2)
+    setup = Setup(np.array([-9.0] * 4), np.array([9.0] * 4), 0.1)
+    found, _ = refit(
+        lambda t, y: curve(t[:, :3]) - y, np.array([1, 2, 0.8, 5.0]), targets, np.ones_like(targets), setup
+    )
+    assert found[0, 3] == pytest.approx(5.0)
+
+
+def test_huber_is_quadratic_then_linear() -> None:
+    np.testing.assert_allclose(huber(np.array([0.1, -0.4]), np.array([1.0, 2.0]), 0.2), 0.005 + 2 * 0.2 * (0.4 - 0.1))
+
+
+def test_best_of_takes_the_lowest_optimum() -> None:
+    # t^4 - t^2 + 0.1 t has two minima; the residual is its distance from a floor.
+    def residual(t: np.ndarray) -> np.ndarray:
+        return t**4 - t**2 + 0.1 * t + 2.0
+
+    setup = Setup(np.array([-2.0]), np.array([2.0]), 10.0)
+    best, _ = best_of(residual, np.array([[0.7], [-0.7]]), setup)
+    assert best[0] == pytest.approx(-0.731, abs=0.01)

@@ -1,0 +1,108 @@
+"""Calibration windows, and second moments against the definition."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from conftest import tiny_model
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bitlaw.errors import UserError
+from bitlaw.models import calibration
+from bitlaw.models.calibration import hessians, sample_windows
+from bitlaw.models.linears import quantizable
+
+# Linears that see the same tensor.
+SHARED = {
+    "gpt2": [["attn.c_attn"], ["attn.c_proj"], ["mlp.c_fc"], ["mlp.c_proj"]],
+    "opt": [["self_attn.k_proj", "self_attn.v_proj", "self_attn.q_proj"], ["self_attn.out_proj"], ["fc1"], ["fc2"]],
+    "bloom": [
+        ["self_attention.query_key_value"],
+        ["self_attention.dense"],
+        ["mlp.dense_h_to_4h"],
+        ["mlp.dense_4h_to_h"],
+    ],
+    "llama": [
+        ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"],
+        ["self_attn.o_proj"],
+        ["mlp.gate_proj", "mlp.up_proj"],
+        ["mlp.down_proj"],
+    ],
+    "gpt_neox": [["attention.query_key_value"], ["attention.dense"], ["mlp.dense_h_to_4h"], ["mlp.dense_4h_to_h"]],
+}
+
+
+def windows(samples: int = 5, length: int = 24) -> torch.Tensor:
+    return torch.randint(0, 320, (samples, length), generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("family", sorted(SHARED))
+def test_is_the_second_moment_of_each_input(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, ids = tiny_model(family), windows()
+    linears = quantizable(model)
+    inputs: dict[str, list[torch.Tensor]] = {linear.name: [] for linear in linears}
+    for linear in linears:
+        linear.module.register_forward_pre_hook(lambda _, args, kept=inputs[linear.name]: kept.append(args[0].detach()))
+    with torch.no_grad():
+        for one in ids:
+            model(one[None])
+    seen = {name: torch.cat([x.reshape(-1, x.shape[-1]) for x in kept]).double() for name, kept in inputs.items()}
+    monkeypatch.setattr(calibration, "BATCH_TOKENS", 48)  # two windows at a time, and a rest
+    of, found = hessians(model, linears, ids)
+    for linear in linears:
+        x = seen[linear.name]
+        assert x.shape == (5 * 24, linear.shape[1])
+        hessian = found[of[linear.name]]
+        assert hessian.dtype == torch.float32
+        torch.testing.assert_close(hessian.double(), 2 / len(x) * x.T @ x, rtol=1e-4, atol=1e-5)
+        assert torch.equal(hessian, hessian.T)
+    assert sorted(set(of.values())) == list(range(len(found)))
+
+
+@pytest.mark.parametrize("family", sorted(SHARED))
+def test_linears_with_one_input_share_a_matrix(family: str) -> None:
+    model = tiny_model(family)
+    of, found = hessians(model, quantizable(model), windows())
+    assert len(found) == 2 * len(SHARED[family])
+    groups: dict[int, list[str]] = {}
+    for name, index in of.items():
+        groups.setdefault(index, []).append(name)
+    assert sorted(map(len, groups.values())) == sorted(len(group) for group in SHARED[family] for _ in range(2))
+    for group in SHARED[family]:
+        for layer in (0, 1):
+            assert len({of[name] for name in of if any(name.endswith(f".{layer}.{end}") for end in group)}) == 1
+
+
+def test_leaves_no_hook_and_names_what_no_token_reaches() -> None:
+    model = tiny_model("llama")
+    linears = quantizable(model)
+    hessians(model, linears, windows(1, 8))
+    assert not any(linear.module._forward_pre_hooks for linear in linears)
+    model.model.layers[1].mlp.forward = lambda x: x
+    with pytest.raises(UserError, match="no calibration token reaches model.layers.1.mlp.gate_proj"):
+        hessians(model, linears, windows(1, 8))
+    assert not any(linear.module._forward_pre_hooks for linear in linears)
+
+
+@given(st.integers(1, 20), st.integers(1, 8), st.integers(0, 30), st.integers(0, 99))
+def test_windows_do_not_overlap_if_they_need_not(length: int, samples: int, spare: int, seed: int) -> None:
+    text = torch.arange(samples * length + spare)
+    found = sample_windows(text, samples, length, seed)
+    assert found.shape == (samples, length)
+    assert len(set(found.flatten().tolist())) == samples * length
+    assert (found.diff(dim=1) == 1).all()
+    assert torch.equal(found, sample_windows(text, samples, length, seed))
+
+
+def test_every_place_is_possible() -> None:
+    places = {int(start) for seed in range(300) for start in sample_windows(torch.arange(9), 2, 3, seed)[:, 0]}
+    assert places == set(range(7))
+
+
+def test_short_texts() -> None:
+    found = sample_windows(torch.arange(10), 50, 8, seed=0)
+    assert found.shape == (50, 8)
+    assert set(found[:, 0].tolist()) == {0, 1, 2}
+    with pytest.raises(UserError, match="has 7 tokens; it takes 8"):
+        sample_windows(torch.arange(7), 1, 8, seed=0)

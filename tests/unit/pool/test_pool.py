@@ -1,0 +1,511 @@
+"""The pool with real processes: what a job says comes back, and whoever is killed, nothing is left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from bitlaw import pool
+from bitlaw.errors import UserError
+from bitlaw.pool.server import Watched, follow
+from bitlaw.pool.worker import Streams
+
+HERE = Path(__file__).parent
+SOURCE = Path(pool.__file__).resolve().parents[2]
+CLIENT = SOURCE / "bitlaw" / "pool" / "client.py"
+
+Start = Callable[..., str]
+
+
+def until(condition: Callable[[], object], seconds: float = 10.0) -> bool:
+    """Wait for ``condition``; return whether it came true in time."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if condition():
+            return True
+        time.sleep(0.01)
+    return False
+
+
+def alive(pid: int) -> bool:
+    """Return whether process ``pid`` runs (a zombie does not)."""
+    return not Watched(pid).ended()
+
+
+def server_pid(address: str) -> int:
+    return int(Path(address).with_name("pid").read_text())
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-S", "-E", str(CLIENT), *arguments]
+
+
+def environment(address: str, **more: str) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("BITLAW_", "HF_"))}
+    return {**kept, "BITLAW_POOL": address, **more}
+
+
+def call(address: str, *arguments: str, cwd: Path | None = None, **more: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(*arguments),
+        env=environment(address, **more),
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+
+
+def spawn(address: str, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        command(*arguments), env=environment(address), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+@pytest.fixture(scope="module")
+def path_of_jobs() -> Iterator[None]:
+    patch = pytest.MonkeyPatch()
+    patch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")]))
+    yield
+    patch.undo()
+
+
+@pytest.fixture
+def start(tmp_path: Path, path_of_jobs: None) -> Iterator[Start]:
+    """Start pools that are ended with the test."""
+    started = []
+
+    def one(workers: int = 2, watch: int | None = None, **more: object) -> str:
+        settings = {"target": "jobs:main", "preload": (), **more}
+        address = pool.start(workers, watch or os.getpid(), tmp_path, **settings)  # type: ignore[arg-type]
+        started.append(address)
+        return address
+
+    yield one
+    for address in started:
+        pool.stop(address)
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory, path_of_jobs: None) -> Iterator[str]:
+    """One pool of two workers for the tests that leave it whole."""
+    address = pool.start(2, os.getpid(), tmp_path_factory.mktemp("log"), target="jobs:main", preload=())
+    yield address
+    pool.stop(address)
+
+
+def hang(address: str, tmp_path: Path, name: str = "hangs") -> tuple[subprocess.Popen[str], int, int]:
+    """Start a job that never ends; return its client and the ids of its worker and of the worker's child."""
+    file = tmp_path / name
+    client = spawn(address, "hang", str(file))
+    assert until(file.exists)
+    worker, child = json.loads(file.read_text())
+    return client, worker, child
+
+
+# What a job says and returns
+
+
+def test_output_and_exit_code_come_back(running: str) -> None:
+    done = call(running, "say", "naïve 漢字", "3")
+    assert (done.stdout, done.stderr, done.returncode) == ("naïve 漢字\n", "naïve 漢字, on the error stream\n", 3)
+
+
+def test_no_return_value_is_success(running: str) -> None:
+    done = call(running, "nothing")
+    assert (done.stdout, done.stderr, done.returncode) == ("", "", 0)
+
+
+@pytest.mark.parametrize(
+    ("value", "code", "error"), [("null", 0, ""), ("0", 0, ""), ("7", 7, ""), ("-1", 255, ""), ('"why"', 1, "why\n")]
+)
+def test_system_exit_is_that_of_a_process(running: str, value: str, code: int, error: str) -> None:
+    done = call(running, "exit", value)
+    assert (done.returncode, done.stderr) == (code, error)
+
+
+def test_exception_is_a_traceback_and_one(running: str) -> None:
+    done = call(running, "raise")
+    assert done.returncode == 1
+    assert done.stderr.startswith("Traceback")
+    assert done.stderr.endswith("LookupError: no such luck\n")
+
+
+def test_interrupt_of_a_worker(running: str) -> None:
+    assert call(running, "interrupt").returncode == 130
+    assert call(running, "say", "next").stdout == "next\n"
+
+
+def test_big_output_is_whole(running: str) -> None:
+    done = call(running, "big", "30000")
+    assert done.stdout == "".join(f"{number} " + "x" * 100 + "\n" for number in range(30000))
+
+
+def test_big_arguments(running: str) -> None:
+    texts = ["é'\"\\\n" * 20_000, ""]  # one argument may have 128 KiB on Linux
+    assert call(running, "say", texts[0]).stdout == texts[0] + "\n"
+    assert call(running, "say", texts[1]).stdout == "\n"
+
+
+def test_all_ways_of_writing_reach_the_client(running: str) -> None:
+    assert call(running, "parts").stdout == "python\ndescriptor\nprocess\n"
+
+
+def test_folder_and_variables_are_the_clients(running: str, tmp_path: Path) -> None:
+    done = call(running, "see", "".join(()), cwd=tmp_path) if False else call(
+        running, "see", cwd=tmp_path, BITLAW_X="1", HF_Y="two words", JOB_Z="not passed"
+    )
+    assert json.loads(done.stdout) == [str(tmp_path), {"BITLAW_X": "1", "HF_Y": "two words"}, ["bitlaw", "see"]]
+
+
+def test_nothing_of_one_job_is_left_to_the_next(start: Start, tmp_path: Path) -> None:
+    address = start(1)
+    before = call(address, "pid").stdout
+    assert call(address, "spoil", cwd=tmp_path, BITLAW_X="1").returncode == 0
+    done = call(address, "see", cwd=tmp_path)
+    assert json.loads(done.stdout) == [str(tmp_path), {}, ["bitlaw", "see"]]
+    assert call(address, "pid").stdout == before  # the very same worker
+
+
+def test_closed_output_costs_the_worker_not_the_next_job(start: Start) -> None:
+    address = start(1)
+    done = call(address, "close")
+    assert (done.stdout, done.returncode) == ("last words\n", 120)
+    assert call(address, "say", "next").stdout == "next\n"
+
+
+def test_broken_pipe_does_not_reach_the_next_job(start: Start) -> None:
+    address = start(1)
+    client = spawn(address, "big", "30000")
+    assert client.stdout is not None
+    client.stdout.close()
+    assert client.wait(10) == 1
+    assert client.stderr is not None
+    assert "BrokenPipeError" in client.stderr.read()
+    client.stderr.close()
+    assert call(address, "say", "next").stdout == "next\n"
+
+
+# Several at once
+
+
+def test_two_workers_run_two_jobs_at_once(running: str, tmp_path: Path) -> None:
+    clients = [spawn(running, "meet", str(tmp_path), *pair) for pair in (("a", "b"), ("b", "a"))]
+    for client in clients:
+        client.communicate()
+    assert [client.returncode for client in clients] == [0, 0]
+
+
+def test_twenty_clients(running: str) -> None:
+    with ThreadPoolExecutor(20) as threads:
+        done = list(threads.map(lambda number: call(running, "say", f"job {number}", str(number)), range(20)))
+    assert [(one.stdout, one.returncode) for one in done] == [(f"job {n}\n", n) for n in range(20)]
+
+
+def test_two_pools_know_nothing_of_each_other(start: Start) -> None:
+    one, other = start(1), start(1)
+    assert one != other
+    pids = [call(address, "pid").stdout for address in (one, other)]
+    assert pids[0] != pids[1]
+    pool.stop(one)
+    assert call(other, "pid").stdout == pids[1]
+
+
+# Killing
+
+
+def test_killed_worker_fails_only_its_job(start: Start, tmp_path: Path) -> None:
+    address = start(2)
+    client, worker, child = hang(address, tmp_path)
+    bystander, kept, _ = hang(address, tmp_path, "bystander")
+    os.kill(worker, signal.SIGKILL)
+    _, error = client.communicate(timeout=5)
+    assert (client.returncode, error) == (
+        1,
+        f"bitlaw: worker died (signal 9) while making: hang {tmp_path / 'hangs'}\n",
+    )
+    assert until(lambda: not alive(child))
+    assert call(address, "say", "next").stdout == "next\n"
+    assert alive(kept) and bystander.poll() is None
+    bystander.kill()
+    bystander.communicate()
+
+
+def test_worker_that_leaves_fails_its_job(running: str) -> None:
+    done = call(running, "leave")
+    assert (done.returncode, done.stderr) == (1, "bitlaw: worker died (exit code 9) while making: leave\n")
+    assert call(running, "say", "next").stdout == "next\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_killed_client_stops_the_work(start: Start, tmp_path: Path, number: signal.Signals) -> None:
+    address = start(1)
+    client, worker, child = hang(address, tmp_path)
+    client.send_signal(number)
+    _, error = client.communicate(timeout=5)
+    assert client.returncode == (130 if number == signal.SIGINT else -number)
+    assert error == ""
+    assert until(lambda: not alive(worker) and not alive(child), 2)
+    assert call(address, "say", "next").stdout == "next\n"
+
+
+def test_client_that_left_the_queue_starts_nothing(start: Start, tmp_path: Path) -> None:
+    address = start(1)
+    first, worker, _ = hang(address, tmp_path)
+    queued = spawn(address, "hang", str(tmp_path / "queued"))
+    time.sleep(0.2)
+    queued.kill()
+    queued.communicate()
+    first.kill()
+    first.communicate()
+    assert call(address, "say", "next").stdout == "next\n"
+    assert not (tmp_path / "queued").exists()
+    assert not alive(worker)
+
+
+def test_pool_ends_with_the_process_it_watches(start: Start, tmp_path: Path) -> None:
+    watched = subprocess.Popen(["sleep", "60"])
+    address = start(2, watched.pid)
+    client, worker, child = hang(address, tmp_path)
+    server = server_pid(address)
+    pids = [server, worker, child, *children(server)]
+    assert len(pids) == 5
+    watched.kill()  # it stays a zombie until wait(), and counts as ended
+    assert until(lambda: not any(alive(pid) for pid in pids), 5)
+    _, error = client.communicate(timeout=5)
+    assert (client.returncode, error) == (
+        1,
+        f"bitlaw: the pool of workers ended while making: hang {tmp_path / 'hangs'}\n",
+    )
+    assert not Path(address).parent.exists()
+    watched.wait()
+
+
+def test_killed_server_leaves_no_worker(start: Start, tmp_path: Path) -> None:
+    address = start(2)
+    client, worker, _ = hang(address, tmp_path)
+    pids = children(server_pid(address))
+    assert worker in pids and len(pids) == 2
+    os.kill(server_pid(address), signal.SIGKILL)
+    assert until(lambda: not any(alive(pid) for pid in pids), 5)
+    client.communicate(timeout=5)
+    assert client.returncode == 1
+
+
+def test_stop_ends_all(start: Start, tmp_path: Path) -> None:
+    address = start(2)
+    client, worker, child = hang(address, tmp_path)
+    pids = [server_pid(address), worker, child]
+    pool.stop(address)
+    assert not any(alive(pid) for pid in pids)
+    assert not Path(address).parent.exists()
+    client.communicate(timeout=5)
+    pool.stop(address)  # a second time is no error
+
+
+def test_stop_from_another_process(start: Start) -> None:
+    address = start(1)
+    server = server_pid(address)
+    code = f"from bitlaw import pool; pool.stop({address!r})"
+    subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(SOURCE)}, check=True)
+    assert until(lambda: not alive(server), 2)
+
+
+def test_idle_pool_ends(start: Start, tmp_path: Path) -> None:
+    address = start(1, idle=1.0)
+    server = server_pid(address)
+    client, _, _ = hang(address, tmp_path)
+    time.sleep(1.6)
+    assert alive(server)  # work is not idleness
+    client.kill()
+    client.communicate()
+    assert until(lambda: not alive(server), 5)
+    assert not Path(address).exists()
+
+
+def test_follow_ends_an_orphan() -> None:
+    """The way of systems without PR_SET_PDEATHSIG."""
+    reader, writer = os.pipe()
+    parent = os.fork()
+    if parent == 0:
+        if os.fork() == 0:
+            os.write(writer, f"{os.getpid()}\n".encode())
+            follow(os.getppid(), 0.05)
+        time.sleep(60)
+    orphan = int(os.read(reader, 100))
+    time.sleep(0.2)
+    assert alive(orphan)
+    os.kill(parent, signal.SIGKILL)
+    os.waitpid(parent, 0)
+    assert until(lambda: not alive(orphan), 5)
+    os.close(reader)
+    os.close(writer)
+
+
+def test_a_reused_process_number_is_another_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    watched = Watched(os.getpid())
+    assert not watched.ended()
+    monkeypatch.setattr("bitlaw.pool.server._birth", lambda _: "another time")
+    assert watched.ended()
+
+
+# Starting, and doing without
+
+
+@pytest.fixture
+def own_bitlaw(tmp_path: Path) -> str:
+    """A package ``bitlaw`` that says how it was called; the value for PYTHONPATH."""
+    package = tmp_path / "elsewhere" / "bitlaw"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / "__main__.py").write_text(
+        "import sys\nprint(sys.argv[1:], sys.prefix, sys.flags.no_site, sys.flags.ignore_environment)\nsys.exit(7)\n"
+    )
+    return str(package.parent)
+
+
+def expected(*arguments: str) -> tuple[str, int]:
+    return f"{list(arguments)} {sys.prefix} 0 0\n", 7
+
+
+@pytest.mark.parametrize("address", ["", "/no/such/socket", "/" + "x" * 200])
+def test_without_a_pool_the_command_runs_by_itself(own_bitlaw: str, address: str) -> None:
+    done = call(address, "make", "a b", "", PYTHONPATH=own_bitlaw)
+    assert (done.stdout, done.returncode) == expected("make", "a b", "")
+
+
+def test_stale_socket_is_no_pool(own_bitlaw: str, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(tmp_path / "socket"))
+    done = call(str(tmp_path / "socket"), "make", PYTHONPATH=own_bitlaw)
+    assert (done.stdout, done.returncode) == expected("make")
+
+
+def test_work_that_was_not_begun_is_done_elsewhere(start: Start, tmp_path: Path, own_bitlaw: str) -> None:
+    address = start(1)
+    first, _, _ = hang(address, tmp_path)
+    queued = subprocess.Popen(
+        command("make"), env=environment(address, PYTHONPATH=own_bitlaw), stdout=subprocess.PIPE, text=True
+    )
+    time.sleep(0.2)
+    pool.stop(address)
+    first.communicate()
+    output, _ = queued.communicate(timeout=10)
+    assert (output, queued.returncode) == expected("make")
+
+
+def test_requests_wait_for_the_imports(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "slow_to_import.py").write_text("import time\ntime.sleep(1)\nREADY = 1\n")
+    patch = pytest.MonkeyPatch()
+    patch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ['PYTHONPATH']}")
+    begin = time.monotonic()
+    address = start(1, preload=("slow_to_import:READY",))
+    patch.undo()
+    assert time.monotonic() - begin < 0.9
+    assert call(address, "say", "waited").stdout == "waited\n"
+    assert time.monotonic() - begin > 1
+
+
+def test_server_that_cannot_start_says_why(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = tmp_path / "bitlaw.sh"
+    broken.write_text("#!/bin/sh\necho 'no interpreter here' >&2\nexit 1\n")
+    broken.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(broken))
+    with pytest.raises(UserError, match="did not start: no interpreter here"):
+        start(1)
+
+
+def test_a_live_socket_is_not_taken_and_a_stale_one_is(running: str, tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "bitlaw.pool.server", "--workers=1", f"--watch={os.getpid()}", "--preload="]
+    words += ["--target=jobs:main", "--idle=0"]
+    run = {"env": {**os.environ, "PYTHONPATH": f"{SOURCE}{os.pathsep}{HERE}"}, "capture_output": True, "text": True}
+    refused = subprocess.run([*words, f"--socket={running}"], check=False, **run)  # type: ignore[call-overload]
+    assert refused.returncode == 1
+    assert "another pool listens there" in refused.stderr
+    assert call(running, "say", "unharmed").stdout == "unharmed\n"
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(tmp_path / "socket"))
+    taken = subprocess.run([*words, f"--socket={tmp_path / 'socket'}"], check=False, **run)  # type: ignore[call-overload]
+    assert (taken.returncode, taken.stderr) == (0, "")
+    assert not (tmp_path / "socket").exists()
+
+
+def test_workers_that_cannot_live_end_the_pool(start: Start, tmp_path: Path) -> None:
+    """Not a fork after the other for ever."""
+    address = start(1)
+    server = server_pid(address)
+
+    def kill_all() -> bool:
+        for worker in children(server) if alive(server) else []:
+            os.kill(worker, signal.SIGKILL)
+        return not alive(server)
+
+    assert until(kill_all)
+    assert "workers in a row died" in (tmp_path / "pool.log").read_text()
+
+
+def test_only_this_user_can_ask(running: str) -> None:
+    assert stat.S_IMODE(os.stat(running).st_mode) == 0o600
+    assert stat.S_IMODE(os.stat(Path(running).parent).st_mode) == 0o700
+
+
+def test_a_long_temporary_folder_is_avoided(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    deep = tmp_path / ("d" * 100)
+    deep.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(deep))
+    address = start(1)
+    assert len(address) < 100
+    assert call(address, "say", "here").stdout == "here\n"
+    assert list(deep.iterdir()) == []
+
+
+def test_strangers_and_silence_do_no_harm(running: str) -> None:
+    for words in (b"", b"GET / HTTP/1.1\r\n", b"{'argv': []}\n"):
+        with socket.socket(socket.AF_UNIX) as stranger:
+            stranger.connect(running)
+            stranger.sendall(words)
+    assert call(running, "say", "next").stdout == "next\n"
+
+
+def test_planning_and_clients_stay_light() -> None:
+    code = "import sys; import bitlaw.pool; print({'torch', 'numpy', 'transformers'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+    code = f"import sys; sys.argv = ['']; import runpy; before = set(sys.modules); sys.path.insert(0, {str(CLIENT.parent)!r});"
+    code += "import client; print(sorted(set(sys.modules) - before))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "['__future__', '_socket', 'client']\n"
+
+
+def test_the_real_imports_start_no_thread(start: Start, tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    address = start(2, preload=pool.PRELOAD)
+    for _ in range(4):
+        done = call(address, "torch")
+        assert (done.stdout, done.stderr) == ("1 27000000.0\n", "")
+    assert (tmp_path / "pool.log").read_text() == ""
+
+
+def test_streams_are_put_back() -> None:
+    code = "import os, sys; from bitlaw.pool.worker import Streams; s = Streams()\n"
+    code += "out = [os.open('/dev/null', os.O_WRONLY) for _ in range(2)]\n"
+    code += "assert s.lend(out, lambda: print('inside') or 5) == 5\nprint('outside')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("outside\n", "")
+    assert Streams.__doc__
