@@ -1,6 +1,7 @@
 # The workflow: one rule per stage, one job per artifact. The graph holds what is missing and nothing else.
 # What there is to make is decided by src/bitlaw/study; the rules only say how Snakemake sees it.
 
+
 include: "workflow/rules/common.smk"
 include: "workflow/rules/model.smk"
 include: "workflow/rules/calibrate.smk"
@@ -13,4 +14,6 @@ include: "workflow/rules/report.smk"
 rule all:
     default_target: True
     input:
-        RUN.targets(),
+        lambda wildcards: RUN.targets(
+            executing=bool(workflow.executor_plugin) and not workflow.dryrun
+        ),

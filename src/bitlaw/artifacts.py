@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
+import secrets
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -38,10 +38,8 @@ def _result_text(result: Any) -> str:
 
 def write_json(path: Path, header: Header, result: Any) -> None:
     """Write ``result`` (plain JSON values; NaN and infinities allowed) with its header and checksum to ``path``."""
-    document = {
-        "header": {**asdict(header), "sha256": sha256(_result_text(result).encode())},
-        "result": result,
-    }
+    head = asdict(header)
+    document = {"header": {**head, "sha256": _json_sum(head, result)}, "result": result}
     path.write_text(json.dumps(document, indent=1, sort_keys=True) + "\n", "utf-8")
 
 
@@ -52,20 +50,26 @@ def read_json(path: Path) -> Any:
     """
     try:
         document = json.loads(path.read_text("utf-8"))
-        if sha256(_result_text(document["result"]).encode()) == document["header"]["sha256"]:
-            return document["result"]
-    except (ValueError, KeyError, TypeError):
+        head, result = document["header"], document["result"]
+        if head.pop("sha256") == _json_sum(head, result):
+            return result
+    except (ValueError, KeyError, TypeError, AttributeError):
         pass
     raise _damaged(path)
 
 
 def write_tensors(path: Path, header: Header, tensors: Mapping[str, torch.Tensor], result: Any) -> None:
-    """Write ``tensors`` (any dtype, CPU, contiguous) and the JSON-able ``result`` as one safetensors file."""
+    """Write ``tensors`` (any dtype, CPU) and ``result`` (JSON values) as one safetensors file.
+
+    Equal tensors, results and headers give equal bytes.
+    """
     from safetensors.torch import save_file
 
     ordered = {name: tensors[name].contiguous() for name in sorted(tensors)}
-    head = {**asdict(header), "sha256": _tensor_sum(ordered, result)}
-    save_file(ordered, path, metadata={"header": json.dumps(head), "result": _result_text(result)})
+    head = asdict(header)
+    document = {"header": {**head, "sha256": _tensor_sum(head, ordered, result)}, "result": result}
+    # One entry, for safetensors writes several in random order.
+    save_file(ordered, path, metadata={"bitlaw": _result_text(document)})
 
 
 def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], Any]:
@@ -79,10 +83,11 @@ def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], Any]:
         with safe_open(path, "pt") as file:
             meta = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}
-        result = json.loads(meta["result"])
-        if _tensor_sum(tensors, result) == json.loads(meta["header"])["sha256"]:
+        document = json.loads(meta["bitlaw"])
+        head, result = document["header"], document["result"]
+        if head.pop("sha256") == _tensor_sum(head, tensors, result):
             return tensors, result
-    except (ValueError, KeyError, SafetensorError):
+    except (ValueError, KeyError, TypeError, AttributeError, SafetensorError):
         pass
     raise _damaged(path)
 
@@ -93,13 +98,16 @@ def read_tensors_result(path: Path) -> Any:
 
     try:
         with safe_open(path, "pt") as file:
-            return json.loads((file.metadata() or {})["result"])
-    except (ValueError, KeyError, SafetensorError):
+            return json.loads((file.metadata() or {})["bitlaw"])["result"]
+    except (ValueError, KeyError, TypeError, SafetensorError):
         raise _damaged(path) from None
 
 
 def read_header(path: Path) -> dict[str, Any]:
-    """Return the header of the JSON or safetensors artifact in ``path``: ``Header``'s fields and ``sha256``."""
+    """Return the header of the JSON or safetensors artifact in ``path``: ``Header``'s fields and ``sha256``.
+
+    It checks no checksum; ``read_json`` and ``read_tensors`` do, for the header too.
+    """
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -107,7 +115,7 @@ def read_header(path: Path) -> dict[str, Any]:
             header: dict[str, Any] = json.loads(path.read_text("utf-8"))["header"]
         else:
             with safe_open(path, "pt") as file:
-                header = json.loads((file.metadata() or {})["header"])
+                header = json.loads((file.metadata() or {})["bitlaw"])["header"]
         return header
     except (ValueError, KeyError, TypeError, SafetensorError):
         raise _damaged(path) from None
@@ -119,13 +127,14 @@ def write_table(path: Path, header: Header, table: pd.DataFrame) -> None:
     import pyarrow.parquet as pq
 
     arrow = pa.Table.from_pandas(table, preserve_index=False)
-    arrow = arrow.replace_schema_metadata({**(arrow.schema.metadata or {}), b"bitlaw": canonical(asdict(header)).encode()})
+    arrow = arrow.replace_schema_metadata(
+        {**(arrow.schema.metadata or {}), b"bitlaw": canonical(asdict(header)).encode()}
+    )
     pq.write_table(arrow, path, compression="zstd", write_page_checksum=True)
 
 
 def read_table(path: Path) -> pd.DataFrame:
     """Return the table in ``path``. Raises ``DamagedArtifactError`` if a page's checksum does not match."""
-    import pandas as pd
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -142,15 +151,22 @@ def read_table(path: Path) -> pd.DataFrame:
 def replace_file(path: Path, data: bytes) -> None:
     """Write ``data`` to ``path`` through a temporary name, so that no reader ever sees a part of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(data)
-    temporary.replace(path)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        temporary.write_bytes(data)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
-def _tensor_sum(tensors: Mapping[str, torch.Tensor], result: Any) -> str:
+def _json_sum(head: Mapping[str, Any], result: Any) -> str:
+    return sha256(f"{canonical(head)} {_result_text(result)}".encode())
+
+
+def _tensor_sum(head: Mapping[str, Any], tensors: Mapping[str, torch.Tensor], result: Any) -> str:
     import torch
 
-    digest = hashlib.sha256(_result_text(result).encode())
+    digest = hashlib.sha256(_json_sum(head, result).encode())
     for name, tensor in tensors.items():
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
@@ -158,4 +174,6 @@ def _tensor_sum(tensors: Mapping[str, torch.Tensor], result: Any) -> str:
 
 
 def _damaged(path: Path) -> DamagedArtifactError:
-    return DamagedArtifactError("damaged: its content does not match its checksum; delete it and run again", place=str(path))
+    return DamagedArtifactError(
+        "damaged: its content does not match its checksum; delete it and run again", place=str(path)
+    )

@@ -25,9 +25,10 @@ class DamagedArtifactError(UserError):
 def did_you_mean(name: str, valid: Iterable[str]) -> str:
     """Return ``; did you mean 'x'?`` for the valid name nearest to ``name``, or a short list of the valid ones."""
     names = sorted(set(valid))
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    folded = {each.casefold(): each for each in reversed(names)}
+    near = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.6)
     if near:
-        return f"; did you mean '{near[0]}'?"
+        return f"; did you mean '{folded[near[0]]}'?"
     if not names:
         return ""
     shown = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")

@@ -1,11 +1,15 @@
 # What a model's linears see on the calibration text.
 rule calibrate:
     input:
-        lambda wildcards: RUN.inputs(f"results/calibrate/{wildcards.label}/{wildcards.key}.safetensors"),
+        missing_parents("results/calibrate/{label}/{key}.safetensors"),
     output:
         "results/calibrate/{label}/{key}.safetensors",
     log:
         "logs/calibrate/{label}/{key}.log",
+    conda:
+        "../envs/bitlaw.yaml"
     threads: 1
+    params:
+        make=RUN.command,
     shell:
-        "{RUN.command} {output} > {log} 2>&1"
+        "exec {params.make} {output} > {log} 2>&1"

@@ -13,6 +13,11 @@ except UserError as error:
     sys.exit(2)
 
 
+def missing_parents(output):
+    """Return the input function of a rule: the parents of an artifact that are missing too, and no others."""
+    return lambda wildcards: RUN.inputs(output.format(**wildcards))
+
+
 wildcard_constraints:
     key="[0-9a-f]{32}",
     label=".+",

@@ -1,11 +1,15 @@
 # The loss of a model, quantized or not.
 rule evaluate:
     input:
-        lambda wildcards: RUN.inputs(f"results/evaluate/{wildcards.label}/{wildcards.key}.json"),
+        missing_parents("results/evaluate/{label}/{key}.json"),
     output:
         "results/evaluate/{label}/{key}.json",
     log:
         "logs/evaluate/{label}/{key}.log",
+    conda:
+        "../envs/bitlaw.yaml"
     threads: 1
+    params:
+        make=RUN.command,
     shell:
-        "{RUN.command} {output} > {log} 2>&1"
+        "exec {params.make} {output} > {log} 2>&1"

@@ -1,23 +1,31 @@
 # The results table of all cells, and the laws fitted to it.
 rule table:
     input:
-        lambda wildcards: RUN.inputs(f"results/table/{wildcards.key}.parquet"),
+        missing_parents("results/table/{key}.parquet"),
     output:
         "results/table/{key}.parquet",
     log:
         "logs/table/{key}.log",
+    conda:
+        "../envs/bitlaw.yaml"
     threads: 1
+    params:
+        make=RUN.command,
     shell:
-        "{RUN.command} {output} > {log} 2>&1"
+        "exec {params.make} {output} > {log} 2>&1"
 
 
 rule laws:
     input:
-        lambda wildcards: RUN.inputs(f"results/laws/{wildcards.key}.json"),
+        missing_parents("results/laws/{key}.json"),
     output:
         "results/laws/{key}.json",
     log:
         "logs/laws/{key}.log",
+    conda:
+        "../envs/bitlaw.yaml"
     threads: 1
+    params:
+        make=RUN.command,
     shell:
-        "{RUN.command} {output} > {log} 2>&1"
+        "exec {params.make} {output} > {log} 2>&1"

@@ -1,11 +1,15 @@
 # A model: described, and downloaded, converted or trained if need be.
 rule model:
     input:
-        lambda wildcards: RUN.inputs(f"results/model/{wildcards.label}/{wildcards.key}.json"),
+        missing_parents("results/model/{label}/{key}.json"),
     output:
         "results/model/{label}/{key}.json",
     log:
         "logs/model/{label}/{key}.log",
+    conda:
+        "../envs/bitlaw.yaml"
     threads: 1
+    params:
+        make=RUN.command,
     shell:
-        "{RUN.command} {output} > {log} 2>&1"
+        "exec {params.make} {output} > {log} 2>&1"

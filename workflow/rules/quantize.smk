@@ -1,11 +1,15 @@
 # A model's linears rounded to a format by a method.
 rule quantize:
     input:
-        lambda wildcards: RUN.inputs(f"results/quantize/{wildcards.label}/{wildcards.key}.safetensors"),
+        missing_parents("results/quantize/{label}/{key}.safetensors"),
     output:
         "results/quantize/{label}/{key}.safetensors",
     log:
         "logs/quantize/{label}/{key}.log",
+    conda:
+        "../envs/bitlaw.yaml"
     threads: 1
+    params:
+        make=RUN.command,
     shell:
-        "{RUN.command} {output} > {log} 2>&1"
+        "exec {params.make} {output} > {log} 2>&1"

@@ -1,11 +1,15 @@
 # The page that shows what came out.
 rule report:
     input:
-        lambda wildcards: RUN.inputs(f"results/report/{wildcards.key}.html"),
+        missing_parents("results/report/{key}.html"),
     output:
         "results/report/{key}.html",
     log:
         "logs/report/{key}.log",
+    conda:
+        "../envs/bitlaw.yaml"
     threads: 1
+    params:
+        make=RUN.command,
     shell:
-        "{RUN.command} {output} > {log} 2>&1"
+        "exec {params.make} {output} > {log} 2>&1"

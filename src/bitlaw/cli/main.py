@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import errno
+import os
 import sys
 from collections.abc import Sequence
+from typing import Any, NoReturn
 
 from bitlaw.cli import COMMANDS
 from bitlaw.errors import UserError, unknown
+
+# What a user can mend outside of bitlaw: permissions and space.
+_SURROUNDINGS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT}
 
 _DESCRIPTION = """\
 bitlaw measures what a language model loses when its weights are stored in fewer bits, and fits the laws
@@ -21,26 +27,66 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line ``argv`` (default: that of the process) and return the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        name = arguments[0] if arguments and not arguments[0].startswith("-") else None
-        if name is not None and name not in COMMANDS:
-            raise unknown("command", name, COMMANDS)
-        parser = _parser(name)
-        options = parser.parse_args(arguments)
-        if name is None:
-            parser.print_help()
-            return 0
-        return COMMANDS[name].run(options)
+        code = _run(arguments)
+        sys.stdout.flush()
+        return code
     except UserError as error:
-        print(f"bitlaw: {error}", file=sys.stderr)
-        return 2
+        return _complain(str(error))
     except BrokenPipeError:
-        sys.stderr.close()  # the reader, `head` say, has seen enough
+        # The reader, `head` say, has seen enough. What Python still flushes at its end must go somewhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except KeyboardInterrupt:
+        _complain("stopped; what was made is kept")
+        return 130
+    except OSError as error:
+        if error.errno not in _SURROUNDINGS:
+            raise
+        return _complain(f"{error.filename or 'results'}: {str(error.strerror).lower()}")
 
 
-def _parser(name: str | None) -> argparse.ArgumentParser:
+def _run(arguments: list[str]) -> int:
+    name = arguments[0] if arguments and not arguments[0].startswith("-") else None
+    if name is not None and name not in COMMANDS:
+        raise unknown("command", name, COMMANDS)
+    parser = _parser(name)
+    options = parser.parse_args(arguments)
+    if name is None:
+        parser.print_help()
+        return 0
+    return COMMANDS[name].run(options)
+
+
+def _complain(message: str) -> int:
+    print(f"bitlaw: {message}", file=sys.stderr)
+    return 2
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose complaints are one line, like all others."""
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Return the options. Raises ``UserError`` for an argument that is not known, with the nearest one that is."""
+        options, rest = self.parse_known_args(args, namespace)
+        if rest:
+            own = getattr(options, "parser", self)
+            valid = [option for action in own._actions for option in action.option_strings]
+            raise unknown("argument", rest[0], valid, place=own.prog.removeprefix("bitlaw").strip() or None)
+        return options
+
+    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
+        """End after a help text; one that nobody reads to its end is noticed here and not when Python ends."""
+        sys.stdout.flush()
+        super().exit(status, message)
+
+    def error(self, message: str) -> NoReturn:
+        """Raise ``UserError``."""
+        raise UserError(f"{message}; see `{self.prog} --help`", place=self.prog.removeprefix("bitlaw").strip() or None)
+
+
+def _parser(name: str | None) -> _Parser:
     plain = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="bitlaw",
         description=_DESCRIPTION,
         epilog="`bitlaw COMMAND --help` explains a command.",
@@ -57,6 +103,7 @@ def _parser(name: str | None) -> argparse.ArgumentParser:
             formatter_class=plain,
         )
         command.arguments(own)
+        own.set_defaults(parser=own)
     return parser
 
 

@@ -28,7 +28,8 @@ def _run(options: argparse.Namespace) -> int:
     plan = open_plan(options)
     rows = plan.counts()
     if options.missing:
-        print("\n".join(plan.missing))
+        for path in plan.missing:
+            print(path)
         return 0
     if options.json:
         print(json.dumps({stage: {"needs": n, "has": has, "misses": miss} for stage, n, has, miss in rows}))
@@ -50,7 +51,8 @@ Nothing is computed and nothing is changed.""",
 examples:
   bitlaw plan                 the study that params.yaml selects
   bitlaw plan --study zoo     another one, as it stands in studies/
-  bitlaw plan --missing       the files to come""",
+  bitlaw plan --missing       the files to come
+  bitlaw plan --json          the counts, for a program""",
     arguments=_arguments,
     run=_run,
 )

@@ -6,20 +6,28 @@ import argparse
 
 from bitlaw.cli.base import Command, add_study
 from bitlaw.cli.plan import open_plan
+from bitlaw.errors import unknown
 from bitlaw.study.make import make_missing
 from bitlaw.study.publish import VIEWS, publish
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     add_study(parser)
-    parser.add_argument("--missing", action="store_true", help="accepted for clarity: only what is missing is ever made")
+    parser.add_argument(
+        "--missing", action="store_true", help="accepted for clarity: only what is missing is ever made"
+    )
+    parser.add_argument("--until", metavar="STAGE", help="make nothing that comes after this stage")
 
 
 def _run(options: argparse.Namespace) -> int:
     plan = open_plan(options)
-    made = make_missing(plan)
+    stages = [stage for stage, *_ in plan.counts()]
+    if options.until is not None and options.until not in stages:
+        raise unknown("stage", options.until, stages, place="--until")
+    wanted = stages[: stages.index(options.until) + 1] if options.until else stages
+    made = make_missing(plan, set(wanted))
     publish(plan.grid, plan.root)
-    print(f"made {made} artifacts; see {plan.root / VIEWS['report']}")
+    print(f"made {made} artifacts" + ("" if options.until else f"; see {plan.root / VIEWS['report']}"))
     return 0
 
 
@@ -27,11 +35,12 @@ COMMAND = Command(
     summary="make what is missing in this process, without Snakemake",
     description="""\
 Make every artifact of the study that is missing, one after the other in this process. This is for machines that
-have neither Snakemake nor DVC, such as a lent GPU machine: copy results/ back, and Snakemake finds the work done.
+have neither Snakemake nor DVC, such as a GPU machine: copy results/ back, and Snakemake finds the work done.
 Anywhere else `snakemake --cores N` does the same in parallel.""",
     epilog="""\
 examples:
-  bitlaw run --missing        fill results/ for the study of params.yaml""",
+  bitlaw run --missing            fill results/ for the study of params.yaml
+  bitlaw run --until evaluate     leave the table, the laws and the report to another machine""",
     arguments=_arguments,
     run=_run,
 )

@@ -12,14 +12,18 @@ from bitlaw.cli.base import Command
 from bitlaw.errors import UserError
 
 
-def params_schema() -> dict[str, Any]:
-    """Return the JSON Schema of ``params.yaml``: a study's keys, none required, and ``study``, which selects the file."""
+def study_schema() -> dict[str, Any]:
+    """Return the JSON Schema of a file under ``studies/``."""
     from bitlaw.study.params import Study
 
-    schema = Study.model_json_schema()
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Study.model_json_schema()}
+
+
+def params_schema() -> dict[str, Any]:
+    """Return the JSON Schema of ``params.yaml``: a study's keys, none required, and ``study``, which selects a file."""
+    schema = study_schema()
     properties: dict[str, Any] = {"study": {"type": "string", "description": "name of a file under studies/"}}
     return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
         **schema,
         "title": "params.yaml",
         "description": "Which study to run, and what to override in it.",
@@ -29,16 +33,19 @@ def params_schema() -> dict[str, Any]:
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--study", action="store_true", help="the schema of the files under studies/ instead")
     parser.add_argument("--write", metavar="FILE", help="write it there")
     parser.add_argument("--check", metavar="FILE", help="fail if the file differs from it")
 
 
 def _run(options: argparse.Namespace) -> int:
-    text = json.dumps(params_schema(), indent=1, ensure_ascii=False) + "\n"
+    schema = study_schema() if options.study else params_schema()
+    text = json.dumps(schema, indent=1, ensure_ascii=False) + "\n"
     if options.write:
         replace_file(Path(options.write), text.encode())
     elif options.check:
-        if Path(options.check).read_text("utf-8") != text:
+        file = Path(options.check)
+        if not file.is_file() or file.read_text("utf-8") != text:
             raise UserError("out of date; run `bitlaw schema --write` on it", place=options.check)
     else:
         print(text, end="")
@@ -46,12 +53,14 @@ def _run(options: argparse.Namespace) -> int:
 
 
 COMMAND = Command(
-    summary="print the JSON Schema of params.yaml",
+    summary="print the JSON Schema of params.yaml or of a study",
     description="""\
-Print the JSON Schema of params.yaml, made from the typed parameters. Editors that know YAML schemas complete and check
-params.yaml with it; the committed copy is workflow/schemas/params.schema.json.""",
+Print the JSON Schema of params.yaml (or, with --study, of the files under studies/), made from the typed parameters.
+Editors that know YAML schemas complete and check params.yaml with it; the committed copy is
+workflow/schemas/params.schema.json.""",
     epilog="""\
 examples:
+  bitlaw schema               every key, its type, its default
   bitlaw schema --check workflow/schemas/params.schema.json""",
     arguments=_arguments,
     run=_run,

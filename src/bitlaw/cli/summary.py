@@ -16,7 +16,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from bitlaw.report.figures import headline
+    from bitlaw.report.headline import headline
 
     plan = open_plan(options)
     table, laws = (plan.root / artifact.path for artifact in (plan.grid.table, plan.grid.laws))

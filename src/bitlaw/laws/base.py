@@ -132,7 +132,8 @@ class Law:
             what it leaves out.
         settings: class of its settings.
         resample: what the bootstrap draws: ``residuals``, or whole groups of rows by the named column.
-        plain: what fitted constants mean, as the end of a sentence; gets those that have no groups, by name.
+        plain: what fitted constants mean, as the end of a sentence; gets by name those that have no groups and that
+            the data determine, and is empty if these tell nothing.
         curve: input along which a fitted curve with its band is recorded; ``None`` for no curve.
     """
 

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 ALWAYS = ("text", "window", "stride", "method", "element")
 IF_VARIED = ("settings", "calibration_text", "calibration_samples", "calibration_length")
+# What an input must vary by before an exponent can be read off it: bits within one model, and a factor of sizes.
+BITS_APART = 0.5
+SIZES_APART = 2.0
 
 
 class Settings(LawSettings):
@@ -58,9 +61,12 @@ def function(inputs: Values, constants: Values) -> Array:
 
 
 def plain(constants: Mapping[str, float]) -> str:
-    """Return what a bit and ten times the parameters do."""
-    bit, size = math.exp(1.0 / constants["gamma_post"]), 10.0 ** constants["gamma_N"]
-    return f"one more bit divides it by {bit:.2g}, ten times the parameters by {size:.2g}"
+    """Return what a bit and ten times the parameters do, as far as ``constants`` tell."""
+    effects = (
+        ("gamma_post", "one more bit divides it by", lambda value: math.exp(1.0 / value)),
+        ("gamma_N", "ten times the parameters by", lambda value: 10.0**value),
+    )
+    return ", ".join(f"{words} {of(constants[name]):.2g}" for name, words, of in effects if name in constants)
 
 
 def select(selection: Selection, settings: Settings) -> list[Problem]:
@@ -75,10 +81,10 @@ def select(selection: Selection, settings: Settings) -> list[Problem]:
         by = {name: str(value) for name, value in zip((*ALWAYS, *IF_VARIED), values, strict=True)}
         of_method = rows[rows["method"] == by["method"]]
         by = {name: by[name] for name in by if name in ALWAYS or of_method[name].nunique(dropna=False) > 1}
-        if part["effective_bits"].nunique() < 2:
-            selection.refuse(
-                by, len(part), "all cells have the same effective bits: gamma_post has nothing to be seen in"
-            )
+        bits = part.groupby("model")["effective_bits"]
+        if (bits.max() - bits.min()).max() < BITS_APART:
+            reason = f"no model has cells {BITS_APART:g} bits apart: gamma_post has nothing to be seen in"
+            selection.refuse(by, len(part), reason)
         else:
             problems.append(_problem(by, part))
     return problems
@@ -88,8 +94,8 @@ def _problem(by: dict[str, str], rows: pd.DataFrame) -> Problem:
     """Hold the exponents that the rows cannot tell."""
     notes = ["C_T stands for the paper's C_T times exp(b): its offset b = 1.1277 cannot be told from C_T."]
     gamma_n, gamma_d = GAMMA_N, GAMMA_D
-    if rows["n_params"].nunique() < 2:
-        gamma_n = _held(GAMMA_N, "every cell has the same number of parameters", notes)
+    if rows["n_params"].max() < SIZES_APART * rows["n_params"].min():
+        gamma_n = _held(GAMMA_N, f"the sizes differ by less than a factor of {SIZES_APART:g}", notes)
     if not _independent(rows):
         gamma_d = _held(GAMMA_D, "the training tokens do not vary independently of the parameters", notes)
     return Problem(by, rows, (C_T, gamma_d, gamma_n, GAMMA_POST), notes=tuple(notes))

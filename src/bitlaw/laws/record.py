@@ -34,7 +34,7 @@ def record(fit: Fitted) -> dict[str, Any]:
     predicted = fit.model.log(fit.theta)
     constants = _constants(fit)
     n, p = len(target), len(fit.theta)
-    said, shared = fit.model.law.plain, {c["name"]: c["value"] for c in constants if c["group"] is None}
+    said, told = fit.model.law.plain, {c["name"]: c["value"] for c in constants if c["determined"] and not c["group"]}
     return {
         "by": dict(problem.by),
         "group": problem.group,
@@ -45,7 +45,7 @@ def record(fit: Fitted) -> dict[str, Any]:
         "rmse_log": float(((target - predicted) ** 2).mean() ** 0.5),
         "groups": _groups(fit, predicted),
         "constants": constants,
-        "plain": None if said is None else said(shared),
+        "plain": None if said is None else said(told),
         "interval": fit.settings.interval,
         "bootstrap": fit.how,
         "notes": list(problem.notes),
@@ -86,23 +86,22 @@ def _constants(fit: Fitted) -> list[dict[str, Any]]:
     for i, slot in enumerate(layout.slots):
         to = np.exp if slot.constant.log else float
         low, high = _ends(fit, fit.drawn[:, i])
-        bound = fit.theta[i] - layout.setup.low[i] <= edge[i] or layout.setup.high[i] - fit.theta[i] <= edge[i]
-        touching = (fit.drawn[:, i] - layout.setup.low[i] <= edge[i]) | (
-            layout.setup.high[i] - fit.drawn[:, i] <= edge[i]
-        )
-        found.append(
-            {
-                **_constant(slot.constant, slot.group, float(to(fit.theta[i]))),
-                "low": None if low is None else float(to(low)),
-                "high": None if high is None else float(to(high)),
-                "at_bound": bool(bound),
-                "resamples_at_bound": float(touching.mean()) if len(touching) else 0.0,
-            }
-        )
+        inside = (layout.setup.low[i] + edge[i], layout.setup.high[i] - edge[i])
+        bound = not inside[0] < fit.theta[i] < inside[1]
+        touching = (fit.drawn[:, i] <= inside[0]) | (fit.drawn[:, i] >= inside[1])
+        one = {
+            **_constant(slot.constant, slot.group, float(to(fit.theta[i]))),
+            "low": None if low is None else float(to(low)),
+            "high": None if high is None else float(to(high)),
+            "at_bound": bool(bound),
+            "resamples_at_bound": float(touching.mean()) if len(touching) else 0.0,
+        }
+        unbounded = low is not None and (low <= inside[0] or high >= inside[1])
+        found.append({**one, "determined": not (bound or unbounded or _spread(one))})
     for constant in layout.problem.constants:
         if constant.held is not None:
-            rest = {"low": None, "high": None, "at_bound": False, "resamples_at_bound": 0.0, "held": True}
-            found.append({**_constant(constant, None, constant.held), **rest})
+            rest = {"low": None, "high": None, "at_bound": False, "resamples_at_bound": 0.0}
+            found.append({**_constant(constant, None, constant.held), **rest, "held": True, "determined": False})
     return found
 
 
@@ -123,7 +122,7 @@ def _warnings(fit: Fitted, constants: list[dict[str, Any]]) -> list[str]:
             found.append(f"{name} stopped at its bound {c['value']:.4g}: the data do not determine it.")
         elif c["resamples_at_bound"] > 0.05:
             found.append(f"{name} ran into its bound in {c['resamples_at_bound']:.0%} of the resamples.")
-        if c["low"] is not None and not c["at_bound"] and (spread := _spread(c)):
+        if not c["at_bound"] and (spread := _spread(c)):
             found.append(f"{name} is poorly determined: {spread}.")
     found += _flat(fit)
     if len(fit.converged) and (failed := float(1.0 - fit.converged.mean())) > 0.0:
@@ -132,7 +131,10 @@ def _warnings(fit: Fitted, constants: list[dict[str, Any]]) -> list[str]:
 
 
 def _spread(constant: dict[str, Any]) -> str:
+    """Return what is wrong with a constant's interval if it is too wide to tell the constant; empty if it is not."""
     low, high, value = constant["low"], constant["high"], constant["value"]
+    if low is None:
+        return ""
     if constant["log"]:
         return f"its interval spans a factor of {high / low:.3g}" if high > 100.0 * low else ""
     return (

@@ -12,36 +12,65 @@ from torch import nn
 
 from bitlaw.errors import UserError
 from bitlaw.models.linears import Linear
+from bitlaw.models.tokens import CHARS_PER_TOKEN
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 # Tokens at a time. Fixed, so that sums are made in the same order everywhere.
 BATCH_TOKENS = 4096
+_MARGIN = 64
 
 
-def sample_windows(token_ids: torch.Tensor, samples: int, length: int, seed: int) -> torch.Tensor:
+def sample_windows(
+    tokenizer: PreTrainedTokenizerBase, text: str, samples: int, length: int, seed: int
+) -> torch.Tensor:
     """Return ``samples`` windows of ``length`` tokens, (samples, length) int64, at places chosen with ``seed``.
 
-    The windows do not overlap if the text is long enough for that (every such choice is equally likely); otherwise
-    each begins anywhere, independently of the others.
+    The text is cut into as many equal stretches as there are samples, and a window begins at a word in each, anywhere
+    with equal chance. Only the windows are tokenized, so the text may be as long as C4.
 
     Raises:
         UserError: the text is shorter than one window.
     """
-    n = token_ids.shape[0]
-    if n < length:
-        raise UserError(f"the calibration text has {n} tokens; it takes {length} for one window")
+    last = _last_start(tokenizer, text, length)
     chance = random.Random(seed)
-    free = n - samples * length
-    if free >= 0:
-        # Order `samples` windows and `free` single tokens by chance.
-        places = sorted(chance.sample(range(free + samples), samples))
-        starts = [place + i * (length - 1) for i, place in enumerate(places)]
-        chance.shuffle(starts)
-    else:
-        starts = [chance.randrange(n - length + 1) for _ in range(samples)]
-    return torch.stack([token_ids[start : start + length] for start in starts])
+    rows = []
+    for i in range(samples):
+        start = chance.randint(last * i // samples, last * (i + 1) // samples)
+        rows.append(_tokens_from(tokenizer, text, _word_start(text, start), length))
+    return torch.tensor(rows, dtype=torch.int64)
+
+
+def _last_start(tokenizer: PreTrainedTokenizerBase, text: str, length: int) -> int:
+    """Return a place after which the text still holds a window."""
+    n_chars = CHARS_PER_TOKEN * length
+    while (found := len(_ids(tokenizer, text[-n_chars:]))) < length + _MARGIN and n_chars < len(text):
+        n_chars *= 2
+    if found < length:
+        raise UserError(f"the calibration text has {found} tokens; it takes {length} for one window")
+    return max(0, len(text) - n_chars)
+
+
+def _word_start(text: str, place: int) -> int:
+    before = text[max(0, place - _MARGIN) : place]
+    blank = max(before.rfind(" "), before.rfind("\n"))
+    return place - len(before) + blank + 1 if blank >= 0 else place
+
+
+def _tokens_from(tokenizer: PreTrainedTokenizerBase, text: str, start: int, length: int) -> list[int]:
+    n_chars = CHARS_PER_TOKEN * length
+    # One token more than is used: the last one may have been cut.
+    while len(ids := _ids(tokenizer, text[start : start + n_chars])) <= length and start + n_chars < len(text):
+        n_chars *= 2
+    if len(ids) < length:
+        raise UserError(f"the calibration text has {len(ids)} tokens after place {start}; it takes {length} for a window")
+    return ids[:length]
+
+
+def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    ids: list[int] = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+    return ids
 
 
 @torch.no_grad()

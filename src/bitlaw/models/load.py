@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 DTYPES = ("float32", "bfloat16", "float16")
-KEPT_MODELS = 4
+KEPT_MODELS = 64
 KEPT_BYTES = 4 * 2**30
 
 _models: OrderedDict[str, tuple[PreTrainedModel, tuple[object, ...]]] = OrderedDict()

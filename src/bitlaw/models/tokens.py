@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 
 KEPT_TEXTS = 16
+CHARS_PER_TOKEN = 8
+"""More than most texts have: how much of a text is tokenized at first for a number of tokens."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,13 @@ def encode(tokenizer: PreTrainedTokenizerBase, text: str, max_tokens: int | None
         text: any text; one that is all in one piece, not line by line.
         max_tokens: how many tokens to keep.
     """
-    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    n_chars = len(text) if max_tokens is None else CHARS_PER_TOKEN * max_tokens
+    while True:
+        encoded = tokenizer(text[:n_chars], add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+        # A long text is not read whole for a few tokens; one token more than is kept, as the last may have been cut.
+        if n_chars >= len(text) or len(encoded["input_ids"]) > (max_tokens or 0):
+            break
+        n_chars *= 2
     ids = torch.tensor(encoded["input_ids"][:max_tokens], dtype=torch.int64)
     ends = torch.tensor([end for _, end in encoded["offset_mapping"][:max_tokens]], dtype=torch.int64)
     points = torch.frombuffer(bytearray(text.encode("utf-32-le")), dtype=torch.int32)
@@ -99,11 +107,11 @@ def tokens_of(location: Mapping[str, Any], path: Path, sha256: str, max_tokens: 
     return _kept[key]
 
 
-def check_fits(tokens: Tokens, model: Mapping[str, Any], length: int, what: str) -> None:
-    """Check that a model can read ``tokens`` in pieces of ``length``.
+def check_fits(ids: torch.Tensor, model: Mapping[str, Any], length: int, what: str) -> None:
+    """Check that a model can read tokens in pieces of ``length``.
 
     Args:
-        tokens: the text.
+        ids: the tokens, int64, any shape.
         model: result of the model stage.
         length: tokens that the model reads at once.
         what: the name of the parameter that says so.
@@ -113,8 +121,8 @@ def check_fits(tokens: Tokens, model: Mapping[str, Any], length: int, what: str)
     """
     if model["context"] is not None and length > model["context"]:
         raise UserError(f"{what} is {length} tokens, but the model's context is {model['context']}")
-    if len(tokens) and int(tokens.ids.max()) >= model["vocab_size"]:
+    if ids.numel() and int(ids.max()) >= model["vocab_size"]:
         raise UserError(
-            f"the tokenizer made token {int(tokens.ids.max())}, but the model has {model['vocab_size']}; "
+            f"the tokenizer made token {int(ids.max())}, but the model has {model['vocab_size']}; "
             "it belongs to another model"
         )

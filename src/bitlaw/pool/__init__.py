@@ -18,7 +18,7 @@ from pathlib import Path
 
 from bitlaw.errors import UserError
 
-TARGET = "bitlaw.cli:main"
+TARGET = "bitlaw.cli.main:main"
 PRELOAD = (
     "torch",
     "safetensors.torch",
@@ -32,7 +32,7 @@ _LONGEST_ADDRESS = 100  # bytes; the systems' limits are 104 to 108
 _servers: dict[str, subprocess.Popen[bytes]] = {}
 
 
-def start(
+def start(  # noqa: PLR0913  (three have defaults that only tests change)
     workers: int,
     watch: int,
     folder: Path,
@@ -65,7 +65,7 @@ def start(
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "pool.log").open("ab") as log:
         begin = log.tell()
-        server = subprocess.Popen(
+        server = subprocess.Popen(  # noqa: S603  (this interpreter, this package)
             command,
             env={**os.environ, "PYTHONPATH": path},
             stdin=subprocess.DEVNULL,
@@ -89,11 +89,13 @@ def stop(address: str) -> None:
     A pool that is already gone is no error.
     """
     server = _servers.pop(address, None)
-    if listens(address):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(int(Path(address).with_name("pid").read_text("ascii")), signal.SIGTERM)
     if server is not None:
+        server.terminate()
         server.wait()
+        shutil.rmtree(Path(address).parent, ignore_errors=True)  # it does so itself, unless it was killed
+    elif listens(address):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+            os.kill(int(Path(address).with_name("pid").read_text("ascii")), signal.SIGTERM)
     while listens(address):
         time.sleep(0.01)
 
@@ -110,8 +112,8 @@ def listens(address: str) -> bool:
 
 def _address() -> str:
     """Return a path for a socket in a new folder that only this user can enter."""
-    folder = tempfile.mkdtemp(prefix="bitlaw-")
-    if len(os.fsencode(folder)) + len("/socket") > _LONGEST_ADDRESS:
-        os.rmdir(folder)
-        folder = tempfile.mkdtemp(prefix="bitlaw-", dir="/tmp")
-    return os.path.join(folder, "socket")
+    address = Path(tempfile.mkdtemp(prefix="bitlaw-"), "socket")
+    if len(os.fsencode(address)) > _LONGEST_ADDRESS:
+        address.parent.rmdir()
+        address = Path(tempfile.mkdtemp(prefix="bitlaw-", dir="/tmp"), "socket")
+    return str(address)

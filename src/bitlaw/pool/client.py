@@ -24,7 +24,7 @@ def main(arguments: list[str]) -> None:
     except KeyboardInterrupt:
         os._exit(130)
     if code is None:
-        os.execv(sys.executable, [sys.executable, "-m", "bitlaw", *arguments])
+        os.execv(sys.executable, [sys.executable, "-m", "bitlaw", *arguments])  # noqa: S606
     os._exit(code)
 
 
@@ -41,11 +41,13 @@ def in_pool(address: str, arguments: list[str]) -> int | None:
     try:
         connection.connect(address)
         streams = b"".join(number.to_bytes(4, sys.byteorder) for number in (1, 2))
-        line = ascii({"argv": arguments, "cwd": os.getcwd(), "env": env}).encode() + b"\n"
+        request = {"argv": arguments, "cwd": os.getcwd(), "env": env}  # noqa: PTH109  (pathlib is slow to import)
+        line = ascii(request).encode() + b"\n"
         sent = connection.sendmsg([line], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, streams)])
-        connection.sendall(line[sent:])
+        if sent < len(line):  # to send even nothing would fail once a quick job is over
+            connection.sendall(line[sent:])
     except OSError:
-        return None
+        return None  # without its end, a request is not begun
     answer = _answer(connection)
     if not answer:
         return None

@@ -19,16 +19,18 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from types import FrameType
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from bitlaw.pool import PRELOAD, TARGET, listens
 from bitlaw.pool.worker import DONE, TAKEN, Call, work
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from types import FrameType
 
 _BACKLOG = 4096
 _TICK = 0.5  # seconds between looks at the watched process
@@ -137,6 +139,7 @@ class Server:
             ours.close()
             self._become_worker(lambda: work(listener, theirs, call))
         theirs.close()
+        ours.setblocking(False)
         worker = Worker(pid, ours)
         self._workers.append(worker)
         self._selector.register(ours, selectors.EVENT_READ, partial(self._hear, worker))
@@ -167,7 +170,7 @@ class Server:
         """Take in what ``worker`` has said."""
         while worker in self._workers:
             try:
-                word, received, _, _ = socket.recv_fds(worker.control, 1, 1, socket.MSG_DONTWAIT)
+                word, received, _, _ = socket.recv_fds(worker.control, 1, 1)
             except (BlockingIOError, ConnectionResetError):
                 return
             if word == TAKEN:

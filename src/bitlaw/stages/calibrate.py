@@ -30,13 +30,13 @@ class CalibrateStage:
         """
         from bitlaw.models.calibration import hessians, sample_windows
         from bitlaw.models.linears import quantizable
-        from bitlaw.models.load import load_model
-        from bitlaw.models.tokens import check_fits, tokens_of
+        from bitlaw.models.load import load_model, load_tokenizer
+        from bitlaw.models.tokens import check_fits, read_text
 
         spec, location = job.spec, job.hints["model"]
-        tokens = tokens_of(location, Path(job.hints["text"]), spec["text"]["sha256"])
-        check_fits(tokens, read_json(job.one("model")), spec["length"], "length")
-        windows = sample_windows(tokens.ids, spec["samples"], spec["length"], spec["seed"])
+        text = read_text(Path(job.hints["text"]), spec["text"]["sha256"])
+        windows = sample_windows(load_tokenizer(location), text, spec["samples"], spec["length"], spec["seed"])
+        check_fits(windows, read_json(job.one("model")), spec["length"], "length")
         model = load_model(location, device=str(job.hints.get("device", "cpu")))
         of, found = hessians(model, quantizable(model), windows)
         tensors = {f"hessian.{i}": hessian for i, hessian in enumerate(found)}

@@ -45,7 +45,7 @@ class EvaluateStage:
         spec, location = job.spec, job.hints["model"]
         about = read_json(job.one("model"))
         tokens = tokens_of(location, Path(job.hints["text"]), spec["text"]["sha256"], spec["max_tokens"])
-        check_fits(tokens, about, min(spec["window"], len(tokens)), "window")
+        check_fits(tokens.ids, about, min(spec["window"], len(tokens)), "window")
         model = load_model(location, spec["dtype"], str(job.hints.get("device", "cpu")))
         quantized = None
         with ExitStack() as stack:

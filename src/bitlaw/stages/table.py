@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from bitlaw.artifacts import canonical, read_json, write_table
+from bitlaw.artifacts import canonical, read_header, read_json, write_table
 from bitlaw.errors import UserError
 from bitlaw.formats import grammar
 from bitlaw.table import UNQUANTIZED, frame
@@ -52,7 +51,7 @@ def collect(cells: list[tuple[Mapping[str, Any], Path, str]]) -> list[dict[str, 
         UserError: duplicates, or no baseline.
     """
     rows, baselines = [], {}
-    found = [(_row(labels, read_json(path), _spec(path), key)) for labels, path, key in cells]
+    found = [(_row(labels, read_json(path), read_header(path)["spec"], key)) for labels, path, key in cells]
     counts = Counter(_cell(row, where) for row, where in found)
     for (row, where), times in ((pair, counts[_cell(*pair)]) for pair in found):
         if times > 1:
@@ -144,11 +143,6 @@ def _cell(row: Mapping[str, Any], where: tuple[Hashable, ...]) -> tuple[Hashable
 def _name(row: Mapping[str, Any]) -> str:
     parts = (row["model"], row["format"], row["method"], f"text {row['text']}", f"window {row['window']}")
     return ", ".join(str(part) for part in parts)
-
-
-def _spec(path: Path) -> Mapping[str, Any]:
-    spec: Mapping[str, Any] = json.loads(path.read_text("utf-8"))["header"]["spec"]
-    return spec
 
 
 def _exp(nll: float) -> float:

@@ -23,7 +23,8 @@ class Artifact:
         stage: name of the stage that makes it.
         spec: the parameters that determine it (JSON values).
         parents: what it is made from, by role.
-        label: readable folder below the stage's; says nothing that the key does not.
+        label: readable folder below the stage's; says nothing that the key does not. It begins with the model's name:
+            a model that gets another name keeps its keys, so its folders can be renamed instead of made again.
         hints: where inputs are on this machine; not part of the key.
     """
 
@@ -36,7 +37,7 @@ class Artifact:
     @cached_property
     def code(self) -> str:
         """Fingerprint of the code that makes it."""
-        return fingerprint((STAGES.module(self.stage), *sorted(STAGES[self.stage].code(self.spec))))
+        return code_of(self.stage, self.spec)
 
     @cached_property
     def key(self) -> str:
@@ -54,3 +55,8 @@ class Artifact:
     def payload(self) -> str:
         """Folder for further files of the artifact, beside it."""
         return str(PurePosixPath(self.path).with_suffix(""))
+
+
+def code_of(stage: str, spec: Mapping[str, Any]) -> str:
+    """Return the fingerprint of the code by which ``stage`` makes the artifact of ``spec``."""
+    return fingerprint((STAGES.module(stage), *sorted(STAGES[stage].code(spec))))

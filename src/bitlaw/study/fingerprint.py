@@ -1,7 +1,7 @@
 """Fingerprints of code: what a stage computes, without comments, docstrings and formatting.
 
 A fingerprint is the SHA-256 over the syntax trees of some modules and of all ``bitlaw`` modules that these import,
-directly or not, also inside functions. Imports under ``if TYPE_CHECKING`` do not count: they compute nothing.
+directly or not, also inside functions. What stands under ``if TYPE_CHECKING`` does not count: it computes nothing.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import bitlaw
 
@@ -46,7 +47,7 @@ def closure(modules: Iterable[str]) -> set[str]:
 
 def tree_digest(source: str) -> str:
     """Return the SHA-256 of the syntax tree of ``source`` without docstrings and bare strings."""
-    return hashlib.sha256("".join(_dump(_strip(ast.parse(source)))).encode()).hexdigest()
+    return hashlib.sha256("".join(_dump(_computing(ast.parse(source)))).encode()).hexdigest()
 
 
 @cache
@@ -57,7 +58,7 @@ def _module(name: str) -> tuple[str, tuple[str, ...]]:
         raise FileNotFoundError(f"no module {name}")
     source = file.read_text("utf-8")
     package = name if file.name == "__init__.py" else name.rpartition(".")[0]
-    imports = {found for node in _walk(ast.parse(source)) for found in _imported(node, package)}
+    imports = {found for node in ast.walk(_computing(ast.parse(source))) for found in _imported(node, package)}
     return tree_digest(source), tuple(sorted(imports - {name}))
 
 
@@ -92,27 +93,33 @@ def _imported(node: ast.AST, package: str) -> Iterator[str]:
                 yield prefix
 
 
-def _walk(node: ast.AST) -> Iterator[ast.AST]:
-    yield node
-    for child in ast.iter_child_nodes(node):
-        if not _is_typing_only(child):
-            yield from _walk(child)
-
-
-def _is_typing_only(node: ast.AST) -> bool:
-    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
-
-
-def _strip(tree: ast.AST) -> ast.AST:
+def _computing(tree: ast.AST) -> ast.AST:
+    """Return ``tree``, changed in place, without what computes nothing: docstrings, bare strings, type checking."""
     for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(body, list):
-            kept = [child for child in body if not _is_bare_string(child) and not _is_typing_only(child)]
-            node.body = kept  # type: ignore[attr-defined]
+        for name, content in ast.iter_fields(node):
+            if isinstance(content, list):
+                setattr(node, name, list(_kept(content)))
     return tree
 
 
-def _is_bare_string(node: ast.AST) -> bool:
+def _kept(items: list[Any]) -> Iterator[Any]:
+    for item in items:
+        if _is_typing_only(item):
+            yield from _kept(item.orelse)
+        elif not _is_bare_string(item):
+            yield item
+
+
+def _is_typing_only(node: object) -> bool:
+    if not isinstance(node, ast.If):
+        return False
+    test = node.test
+    return (isinstance(test, ast.Name) and test.id == "TYPE_CHECKING") or (
+        isinstance(test, ast.Attribute) and test.attr == "TYPE_CHECKING"
+    )
+
+
+def _is_bare_string(node: object) -> bool:
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from bitlaw.errors import UserError
+from bitlaw.errors import UserError, unknown
 from bitlaw.methods import METHODS
 from bitlaw.models.sources import SOURCES
 from bitlaw.models.sources.base import ModelSpec
@@ -41,10 +40,13 @@ def expand(loaded: Loaded) -> Grid:
     Raises:
         UserError: a model or a text that is not there.
     """
-    study, root = loaded.study, loaded.root
-    evaluation_text = resolve_text(study.evaluation.text, root)
+    study = loaded.study
+    evaluation_text = _text(loaded, "evaluation")
     needs_calibration = any(METHODS[method.name].needs_calibration for method in study.methods)
-    calibration_text = resolve_text(study.calibration.text, root) if needs_calibration and study.formats else None
+    calibration_text = _text(loaded, "calibration") if needs_calibration and study.formats else None
+    for index, law in enumerate(study.laws):
+        if law.text not in (None, evaluation_text.name):
+            raise unknown("text", law.text, [evaluation_text.name], place=loaded.place("laws", index, "text"))
     artifacts: list[Artifact] = []
     cells: list[tuple[Artifact, dict[str, Any]]] = []
     for spec in _models(loaded):
@@ -86,7 +88,8 @@ class _Branch:
             return None
         spec = {**protocol, "text": {"sha256": text.sha256}}
         hints = {"model": self.location, "text": str(text.path)}
-        made = Artifact("calibrate", spec, {"model": (self.model,)}, f"{self.name}/{text.name}", hints)
+        label = re.sub(r"[^A-Za-z0-9._-]+", "-", text.name)
+        made = Artifact("calibrate", spec, {"model": (self.model,)}, f"{self.name}/{label}", hints)
         self.artifacts.append(made)
         return made
 
@@ -122,16 +125,24 @@ class _Branch:
 def _models(loaded: Loaded) -> list[ModelSpec]:
     specs: list[ModelSpec] = []
     for index, entry in enumerate(loaded.study.models):
+        place = loaded.place("models", index)
         try:
             found = SOURCES[entry.source].resolve(entry, loaded.root)
         except UserError as error:
-            raise UserError(str(error), place=f"models[{index}]") from None
+            raise UserError(str(error), place=place) from None
         for spec in found:
             if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", spec.name):
                 raise UserError(
-                    f"'{spec.name}' can't name a model: letters, digits, '.', '_' and '-' only", place=f"models[{index}]"
+                    f"'{spec.name}' can't name a model: letters, digits, '.', '_' and '-' only", place=place
                 )
             if any(spec.name == other.name for other in specs):
-                raise UserError(f"two models are named '{spec.name}'; give one another name", place=f"models[{index}]")
+                raise UserError(f"two models are named '{spec.name}'; give one another name", place=place)
             specs.append(spec)
     return specs
+
+
+def _text(loaded: Loaded, section: str) -> Text:
+    try:
+        return resolve_text(getattr(loaded.study, section).text, loaded.root)
+    except UserError as error:
+        raise UserError(str(error), place=loaded.place(section, "text")) from None

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import platform
+import secrets
 import shutil
+import sys
 from collections.abc import Mapping
 from functools import cache
 from importlib import metadata
@@ -15,6 +17,7 @@ from bitlaw.errors import DamagedArtifactError, UserError
 from bitlaw.progress import track
 from bitlaw.stage import Header, Job
 from bitlaw.stages import STAGES
+from bitlaw.study.artifact import code_of
 from bitlaw.study.plan import Plan, order
 
 _LIBRARIES = ("bitlaw", "torch", "transformers", "tokenizers", "numpy", "pandas", "pyarrow", "scipy")
@@ -24,23 +27,25 @@ def make(order: Mapping[str, Any], root: Path) -> None:
     """Make one artifact, unless it exists.
 
     The stage writes to a temporary name in the final folder; the file is flushed and then renamed, so that whatever
-    kills the job leaves nothing that looks finished. A damaged input is set aside under the ending ``.damaged``, so that
-    the next run makes it again.
+    kills the job leaves nothing that looks finished. A damaged input is set aside under the ending ``.damaged``, so
+    that the next run makes it again.
 
     Args:
         order: as ``bitlaw.study.plan.order`` gives it.
         root: the project folder.
 
     Raises:
-        UserError: what the stage says, or a damaged input.
+        UserError: what the stage says, an input that is missing or damaged, or code that is not the order's.
     """
     out = root / order["path"]
     if out.exists():
         return
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary, payload = out.with_name(f".{out.name}.{os.getpid()}.tmp"), root / f"{order['payload']}.{os.getpid()}.tmp"
-    header = Header(order["stage"], order["key"], order["spec"], order["parents"], order["code"], made_with())
     inputs = {role: tuple(root / path for path in paths) for role, paths in order["inputs"].items()}
+    _check(order, inputs)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    mark = secrets.token_hex(4)  # several machines may make the same artifact in one shared folder
+    temporary, payload = out.with_name(f".{out.name}.{mark}.tmp"), out.with_name(f".{out.stem}.{mark}.tmp")
+    header = Header(order["stage"], order["key"], order["spec"], order["parents"], order["code"], made_with())
     try:
         STAGES[order["stage"]].run(Job(header, inputs, temporary, payload, order["hints"]))
         if payload.exists():
@@ -50,14 +55,17 @@ def make(order: Mapping[str, Any], root: Path) -> None:
         temporary.replace(out)
     except DamagedArtifactError as error:
         raise _set_aside(error) from None
+    except UserError as error:
+        place = order["path"] if error.place is None else f"{order['path']}: {error.place}"
+        raise UserError(error.message, place=place) from error
     finally:
         temporary.unlink(missing_ok=True)
         shutil.rmtree(payload, ignore_errors=True)
 
 
-def make_missing(plan: Plan) -> int:
-    """Make every missing artifact of ``plan`` in this process, parents first; return how many."""
-    artifacts = list(plan.missing.values())
+def make_missing(plan: Plan, stages: set[str]) -> int:
+    """Make the missing artifacts of ``plan`` that belong to ``stages``, parents first; return how many."""
+    artifacts = [artifact for artifact in plan.missing.values() if artifact.stage in stages]
     for artifact in track(artifacts, "artifacts"):
         make(order(artifact), plan.root)
     return len(artifacts)
@@ -75,6 +83,25 @@ def made_with() -> dict[str, str]:
     return versions
 
 
+def _check(order: Mapping[str, Any], inputs: Mapping[str, tuple[Path, ...]]) -> None:
+    """Check that what this process would make is what the order says."""
+    for paths in inputs.values():
+        for path in paths:
+            if not path.is_file():
+                raise UserError(f"not there; it is made before {order['path']}", place=str(path))
+    # The key vouches for the code, and the code may have been edited since the run was planned.
+    if code_of(order["stage"], order["spec"]) != order["code"]:
+        raise UserError("the code has changed since this was planned; start the run again", place=order["path"])
+
+
+def _one_thread() -> None:
+    # The number of threads changes the order of sums and so the last digits: one, wherever a job runs.
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(1)
+    else:
+        os.environ["OMP_NUM_THREADS"] = "1"
+
+
 def _flush(path: Path) -> None:
     with path.open("rb") as file:
         os.fsync(file.fileno())
@@ -84,4 +111,6 @@ def _set_aside(error: DamagedArtifactError) -> UserError:
     path = Path(error.place or "")
     if path.is_file():
         path.replace(path.with_name(f"{path.name}.damaged"))
-    return UserError("damaged: its content does not match its checksum; set aside, run again to remake it", place=str(path))
+    return UserError(
+        "damaged: its content does not match its checksum; set aside, run again to remake it", place=str(path)
+    )

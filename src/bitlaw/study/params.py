@@ -7,10 +7,24 @@ adding one changes nothing in this module.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, create_model
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    ValidationInfo,
+    WithJsonSchema,
+    create_model,
+    field_validator,
+)
+from pydantic_core import CoreSchema, core_schema
 
+from bitlaw.errors import UserError
 from bitlaw.formats import grammar
 from bitlaw.laws import LAWS
 from bitlaw.methods import METHODS
@@ -18,18 +32,45 @@ from bitlaw.models.sources import SOURCES
 from bitlaw.text import CORPORA
 
 
-def _spelled_out(tag: str) -> BeforeValidator:
-    """Let a bare name stand for a mapping that holds nothing else: ``pydoc`` for ``{source: pydoc}``."""
-    return BeforeValidator(lambda value: {tag: value} if isinstance(value, str) else value)
+@dataclass(frozen=True)
+class _BareName:
+    """Lets a bare name stand for a mapping that holds nothing else: ``pydoc`` for ``{source: pydoc}``.
+
+    Attributes:
+        tag: the key that the name is the value of.
+        names: the names that may stand alone, because they need no other key.
+    """
+
+    tag: str
+    names: tuple[str, ...]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_before_validator_function(
+            lambda value: {self.tag: value} if isinstance(value, str) else value, handler(source)
+        )
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {"anyOf": [{"type": "string", "enum": list(self.names)}, handler(schema)]}
+
+
+def _chosen(tag: str, settings: Mapping[str, type[BaseModel]]) -> Any:
+    """Return the union of the classes ``settings``, by their field ``tag``, or by a bare name."""
+    members: Any = Annotated[Union[tuple(settings.values())], Field(discriminator=tag)]  # noqa: UP007 (made at run time)
+    bare = (
+        name
+        for name, cls in settings.items()
+        if not any(field.is_required() for key, field in cls.model_fields.items() if key != tag)
+    )
+    return Annotated[members, _BareName(tag, tuple(bare))]
 
 
 def _named(kind: str, settings: Mapping[str, type[BaseModel]]) -> Any:
-    """Return the union of ``settings``, each with a field ``name`` that says which one it is."""
-    classes = [
-        create_model(f"{name}_{kind}", __base__=cls, __doc__=cls.__doc__, name=(Literal[name], name))
+    """Return the union of ``settings``, each with a field ``name`` that says which one it is, or a bare name."""
+    classes = {
+        name: create_model(f"{name}_{kind}", __base__=cls, __doc__=cls.__doc__, name=(Literal[name], name))  # type: ignore[arg-type]
         for name, cls in settings.items()
-    ]
-    return Annotated[Union[tuple(classes)], Field(discriminator="name")]  # noqa: UP007 (made at run time)
+    }
+    return _chosen("name", classes)
 
 
 def _canonical_format(name: str) -> str:
@@ -42,13 +83,12 @@ if TYPE_CHECKING:
     MethodEntry = Any
     LawEntry = Any
 else:
-    ModelEntry = Annotated[Union[tuple(s.Settings for s in SOURCES.values())], Field(discriminator="source")]  # noqa: UP007
-    TextEntry = Annotated[
-        Annotated[Union[tuple(c.Settings for c in CORPORA.values())], Field(discriminator="source")],  # noqa: UP007
-        _spelled_out("source"),
-    ]
-    MethodEntry = Annotated[_named("method", {n: m.Settings for n, m in METHODS.items()}), _spelled_out("name")]
-    LawEntry = Annotated[_named("law", {n: law.settings for n, law in LAWS.items()}), _spelled_out("name")]
+    ModelEntry = _chosen("source", {name: source.Settings for name, source in SOURCES.items()})
+    TextEntry = _chosen("source", {name: corpus.Settings for name, corpus in CORPORA.items()})
+    MethodEntry = _named("method", {name: method.Settings for name, method in METHODS.items()})
+    LawEntry = _named("law", {name: law.settings for name, law in LAWS.items()})
+
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 FormatName = Annotated[
     str,
@@ -73,10 +113,10 @@ class Calibration(Section):
         seed: of the draw.
     """
 
-    text: TextEntry
+    text: TextEntry = CORPORA["stdlib"].Settings(source="stdlib")
     samples: int = Field(default=64, ge=1)
     length: int = Field(default=256, ge=1)
-    seed: int = 0
+    seed: Seed = 0
 
 
 class Evaluation(Section):
@@ -91,12 +131,22 @@ class Evaluation(Section):
         dtype: precision of the computation.
     """
 
-    text: TextEntry
+    text: TextEntry = CORPORA["pydoc"].Settings(source="pydoc")
     window: int = Field(default=256, ge=2)
     stride: int = Field(default=255, ge=1)
     max_tokens: int | None = Field(default=None, ge=2)
     batch: int = Field(default=16, ge=1)
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+
+    @field_validator("stride")
+    @classmethod
+    def _leaves_no_gap(cls, stride: int, info: ValidationInfo) -> int:
+        window = info.data.get("window", stride)
+        if stride > window:
+            raise UserError(
+                f"must be at most the window, {window}, not {stride}: tokens between windows would not count"
+            )
+        return stride
 
 
 class Study(Section):
@@ -118,8 +168,8 @@ class Study(Section):
     models: tuple[ModelEntry, ...] = Field(min_length=1)
     formats: tuple[FormatName, ...] = ()
     methods: tuple[MethodEntry, ...] = ()
-    calibration: Calibration = Calibration.model_construct(text=CORPORA["stdlib"].Settings())
-    evaluation: Evaluation = Evaluation.model_construct(text=CORPORA["pydoc"].Settings())
+    calibration: Calibration = Calibration()
+    evaluation: Evaluation = Evaluation()
     laws: tuple[LawEntry, ...] = ()
     bootstraps: int = Field(default=1000, ge=1)
-    seed: int = 0
+    seed: Seed = 0

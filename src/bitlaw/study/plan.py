@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bitlaw.artifacts import canonical, replace_file, sha256
+from bitlaw.errors import UserError
 from bitlaw.study.artifact import RESULTS, Artifact
 from bitlaw.study.grid import Grid
 
@@ -99,8 +100,11 @@ def order(artifact: Artifact) -> dict[str, Any]:
 
 
 def read_orders(path: Path) -> dict[str, Mapping[str, Any]]:
-    """Return the orders in a plan file, by the path of the artifact."""
-    with path.open(encoding="utf-8") as file:
-        orders = [json.loads(line) for line in file]
-    return {one["path"]: one for one in orders}
-
+    """Return the orders in a plan file, by the path of the artifact. Raises ``UserError`` for no plan file."""
+    if not path.is_file():
+        raise UserError("no such plan file; each run writes its own under .bitlaw/plans", place=str(path))
+    try:
+        orders = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+        return {one["path"]: one for one in orders}
+    except (ValueError, KeyError, TypeError):
+        raise UserError("not a plan file", place=str(path)) from None

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from bitlaw.errors import UserError
+from bitlaw.errors import UserError, unknown
 from bitlaw.text.base import TextSettings
 
 
@@ -46,9 +46,13 @@ class Dataset:
 
     def read(self, settings: DatasetSettings, root: Path) -> str:
         """Return the rows' text; see ``Corpus.read``. Needs the ``datasets`` library and, the first time, the hub."""
-        from datasets import load_dataset
+        try:
+            from datasets import load_dataset
+            from datasets.exceptions import DatasetsError
+        except ModuleNotFoundError:
+            raise UserError("data sets need a library: pip install 'bitlaw[hub]'", place=settings.name) from None
 
-        local = root / settings.name
+        local = root / Path(settings.name).expanduser()
         try:
             rows = load_dataset(
                 str(local) if local.is_dir() else settings.name,
@@ -57,18 +61,23 @@ class Dataset:
                 revision=settings.revision,
                 streaming=settings.rows is not None,
             )
-        except (OSError, ValueError, RuntimeError) as error:
+            known = rows.column_names or [settings.column]
+            if settings.column not in known:
+                raise unknown("column", settings.column, known, place=settings.name)
+            rows = rows.select_columns(settings.column)
+            texts = [row[settings.column] for row in (rows if settings.rows is None else rows.take(settings.rows))]
+        except UserError:
+            raise
+        except (OSError, ValueError, RuntimeError, DatasetsError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise UserError(
                 f"the data set can't be loaded ({reason}); run this once where there is a network, "
                 "copy HF_HOME here, or use {source: file}",
                 place=settings.name,
             ) from None
-        if settings.rows is not None:
-            rows = rows.take(settings.rows)
-        if settings.column not in (rows.column_names or [settings.column]):
-            raise UserError(f"no column '{settings.column}'; it has {rows.column_names}", place=settings.name)
-        return settings.separator.join(row[settings.column] for row in rows)
+        if not all(isinstance(text, str) for text in texts):
+            raise UserError(f"the column '{settings.column}' does not hold text in every row", place=settings.name)
+        return settings.separator.join(texts)
 
 
 CORPUS = Dataset()

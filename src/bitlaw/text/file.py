@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import lzma
+import zlib
 from pathlib import Path
 from typing import Literal
 
@@ -32,7 +33,7 @@ class File:
 
     def read(self, settings: FileSettings, root: Path) -> str:
         """Return the file's text with LF line ends; see ``Corpus.read``."""
-        path = root / settings.path
+        path = root / Path(settings.path).expanduser()
         if not path.is_file():
             raise UserError(f"no such text file; looked for {path}", place=settings.path)
         data = path.read_bytes()
@@ -41,7 +42,7 @@ class File:
             text = (opener(data) if opener else data).decode("utf-8-sig")
         except UnicodeDecodeError as error:
             raise UserError(f"not UTF-8 at byte {error.start}; convert it to UTF-8", place=settings.path) from None
-        except (lzma.LZMAError, gzip.BadGzipFile, EOFError):
+        except (lzma.LZMAError, gzip.BadGzipFile, zlib.error, EOFError):
             raise UserError(f"not a whole {path.suffix} file", place=settings.path) from None
         return text.replace("\r\n", "\n")
 

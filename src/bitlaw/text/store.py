@@ -45,7 +45,8 @@ def resolve_text(settings: TextSettings, root: Path) -> Text:
     """Return the text as a file, reading its source if that has not been done before.
 
     A remote text is read once and then kept under ``results/text`` beside a record of its settings, so that it is
-    shared with the results. Any other is read anew each time, so that an edited file is seen.
+    shared with the results; it is read anew if that file is not whole. Any other text is read anew each time, so that
+    an edited file is seen.
 
     Raises:
         UserError: missing, unreadable or empty text.
@@ -57,14 +58,21 @@ def resolve_text(settings: TextSettings, root: Path) -> Text:
     folder = root / "results" / "text"
     asked = settings.model_dump(exclude={"origin"})
     record = folder / f"{sha256(canonical(asked).encode())[:32]}.json"
-    if record.is_file():
-        known = json.loads(record.read_text("utf-8"))
-        path = folder / f"{known['sha256']}.txt"
-        if path.is_file():
-            return Text(name, known["sha256"], path)
+    if (known := _known(name, record)) is not None:
+        return known
     text = _keep(name, corpus.read(settings, root), folder)
     replace_file(record, json.dumps({"settings": asked, "sha256": text.sha256}, indent=1).encode())
     return text
+
+
+def _known(name: str, record: Path) -> Text | None:
+    """Return the text that ``record`` tells of, if both are whole."""
+    try:
+        digest = str(json.loads(record.read_text("utf-8"))["sha256"])
+        path = record.with_name(f"{digest}.txt")
+        return Text(name, digest, path) if sha256(path.read_bytes()) == digest else None
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _keep(name: str, content: str, folder: Path) -> Text:
@@ -72,6 +80,6 @@ def _keep(name: str, content: str, folder: Path) -> Text:
         raise UserError("the text is empty", place=name)
     data = content.encode("utf-8")
     path = folder / f"{sha256(data)}.txt"
-    if not path.is_file():
+    if not path.is_file() or path.read_bytes() != data:
         replace_file(path, data)
     return Text(name, path.stem, path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import tiny_model
+from conftest import tiny_model, tiny_tokenizer
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -85,24 +85,32 @@ def test_leaves_no_hook_and_names_what_no_token_reaches() -> None:
     assert not any(linear.module._forward_pre_hooks for linear in linears)
 
 
-@given(st.integers(1, 20), st.integers(1, 8), st.integers(0, 30), st.integers(0, 99))
-def test_windows_do_not_overlap_if_they_need_not(length: int, samples: int, spare: int, seed: int) -> None:
-    text = torch.arange(samples * length + spare)
-    found = sample_windows(text, samples, length, seed)
+TEXT = " ".join(f"word{i} of the text" for i in range(2000))
+
+
+@given(st.integers(1, 40), st.integers(1, 12), st.integers(0, 99))
+def test_windows_are_runs_of_the_text_that_begin_at_words(length: int, samples: int, seed: int) -> None:
+    tokenizer = tiny_tokenizer()
+    found = sample_windows(tokenizer, TEXT, samples, length, seed)
     assert found.shape == (samples, length)
-    assert len(set(found.flatten().tolist())) == samples * length
-    assert (found.diff(dim=1) == 1).all()
-    assert torch.equal(found, sample_windows(text, samples, length, seed))
+    for row in found:
+        assert f" {tokenizer.decode(row).strip()}" in f" {TEXT}"
+    assert torch.equal(found, sample_windows(tokenizer, TEXT, samples, length, seed))
 
 
-def test_every_place_is_possible() -> None:
-    places = {int(start) for seed in range(300) for start in sample_windows(torch.arange(9), 2, 3, seed)[:, 0]}
-    assert places == set(range(7))
+def test_another_seed_gives_other_windows_and_all_stretches_are_seen() -> None:
+    tokenizer = tiny_tokenizer()
+    one, two = (sample_windows(tokenizer, TEXT, 8, 16, seed) for seed in (0, 1))
+    assert not torch.equal(one, two)
+    places = [TEXT.index(tokenizer.decode(row).strip()) for row in one]
+    assert places == sorted(places)
+    assert all(place // (len(TEXT) // 8) in (i - 1, i) for i, place in enumerate(places))
 
 
 def test_short_texts() -> None:
-    found = sample_windows(torch.arange(10), 50, 8, seed=0)
-    assert found.shape == (50, 8)
-    assert set(found[:, 0].tolist()) == {0, 1, 2}
-    with pytest.raises(UserError, match="has 7 tokens; it takes 8"):
-        sample_windows(torch.arange(7), 1, 8, seed=0)
+    tokenizer = tiny_tokenizer()
+    text = "the text"
+    n = len(tokenizer(text, add_special_tokens=False)["input_ids"])
+    assert sample_windows(tokenizer, text, 50, n, seed=0).shape == (50, n)
+    with pytest.raises(UserError, match=f"has {n} tokens; it takes {n + 1}"):
+        sample_windows(tokenizer, text, 1, n + 1, seed=0)

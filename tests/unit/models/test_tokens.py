@@ -99,9 +99,17 @@ def test_tokens_are_kept_by_model_and_text(saved: Callable[[str], Path], tmp_pat
 
 def test_windows_and_tokens_must_fit_the_model() -> None:
     tokens = encode(TOKENIZER, "the model")
-    check_fits(tokens, {"context": 64, "vocab_size": 320}, 64, "window")
-    check_fits(tokens, {"context": None, "vocab_size": 320}, 10**6, "window")
+    check_fits(tokens.ids, {"context": 64, "vocab_size": 320}, 64, "window")
+    check_fits(tokens.ids, {"context": None, "vocab_size": 320}, 10**6, "window")
     with pytest.raises(UserError, match="window is 65 tokens, but the model's context is 64"):
-        check_fits(tokens, {"context": 64, "vocab_size": 320}, 65, "window")
+        check_fits(tokens.ids, {"context": 64, "vocab_size": 320}, 65, "window")
     with pytest.raises(UserError, match="belongs to another model"):
-        check_fits(tokens, {"context": 64, "vocab_size": 10}, 64, "window")
+        check_fits(tokens.ids, {"context": 64, "vocab_size": 10}, 64, "window")
+
+
+@pytest.mark.parametrize("max_tokens", [1, 7, 50, 400])
+def test_the_first_tokens_are_those_of_the_whole_text(max_tokens: int) -> None:
+    text = "the model reads a text " * 200
+    whole, part = encode(TOKENIZER, text), encode(TOKENIZER, text, max_tokens)
+    assert part.ids.tolist() == whole.ids[:max_tokens].tolist()
+    assert part.ends.tolist() == whole.ends[:max_tokens].tolist()

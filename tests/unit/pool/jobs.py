@@ -51,7 +51,7 @@ def job_hang(file: str) -> None:
     """Say who is at work, with a process of its own, then never end."""
     child = subprocess.Popen(["sleep", "60"])
     Path(f"{file}.new").write_text(json.dumps([os.getpid(), child.pid]))
-    os.rename(f"{file}.new", file)
+    Path(f"{file}.new").rename(file)
     time.sleep(60)
 
 
@@ -75,14 +75,14 @@ def job_leave() -> None:
 
 def job_see() -> None:
     names = [name for name in os.environ if name.startswith(("BITLAW_", "HF_", "JOB_"))]
-    print(json.dumps([os.getcwd(), {name: os.environ[name] for name in sorted(names)}, sys.argv]))
+    print(json.dumps([str(Path.cwd()), {name: os.environ[name] for name in sorted(names)}, sys.argv]))
 
 
 def job_spoil() -> None:
     """Change what the next job must not notice."""
     os.environ["JOB_LEFT"] = "behind"
     os.chdir("/")
-    sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+    sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
     sys.argv.append("spoilt")
 
 

@@ -185,7 +185,6 @@ def test_evaluate_quantized_weights(project: Callable[[str], Project], family: s
         "format": "int2_row",
         "method": "rtn",
         "settings": {"a": 1},
-        "calibration": None,
     }
     assert here.evaluated("again", model=model) == baseline
 

@@ -1,0 +1,50 @@
+# `make demo` and `make test` need Python >= 3.11, git and make, and a package registry; they set up .venv themselves.
+PYTHON ?= python3
+BIN := .venv/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export PYTHONNOUSERSITE := 1
+
+.PHONY: demo test test-quick lint format smoke figures schema clean help
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
+
+# The environment is made anew when what it is made from changes. torch comes from the constraints like all else.
+.venv/ready: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: .venv/ready  ## run the study of params.yaml (the embedded demo) and make its report
+	$(BIN)/dvc repro --quiet
+	@$(BIN)/bitlaw summary
+
+test: .venv/ready  ## run all tests
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+test-quick: .venv/ready  ## run the tests that start neither Snakemake nor a browser
+	$(BIN)/python -m pytest -n 2 -m 'not workflow and not browser'
+
+lint: .venv/ready  ## check style, types, workflow and schema
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/snakefmt --check Snakefile workflow/rules
+	$(BIN)/snakemake --lint
+	$(BIN)/bitlaw schema --check workflow/schemas/params.schema.json
+
+format: .venv/ready  ## put the code into its standard form
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/snakefmt Snakefile workflow/rules
+
+schema: .venv/ready  ## write the JSON Schema of params.yaml
+	$(BIN)/bitlaw schema --write workflow/schemas/params.schema.json
+
+smoke: .venv/ready  ## run a study of minutes' size through Snakemake, twice; the second run must do nothing
+	$(BIN)/snakemake --cores 2 --config study=smoke
+	$(BIN)/snakemake --cores 2 --config study=smoke | grep -i 'nothing to be done'
+
+clean:  ## remove results and the environment
+	rm -rf .venv .bitlaw .snakemake results report logs

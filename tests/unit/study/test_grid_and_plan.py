@@ -1,0 +1,305 @@
+"""From a study to keys, and from keys to what is missing."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bitlaw.errors import UserError
+from bitlaw.study.plan import order, present, read_orders
+from projects import ZOO, Project
+
+HEAVY = "torch transformers tokenizers pandas pyarrow scipy sklearn numpy datasets huggingface_hub altair snakemake dvc"
+
+
+def counts(project: Project) -> dict[str, tuple[int, int, int]]:
+    return {stage: (needs, has, misses) for stage, needs, has, misses in project.plan().counts()}
+
+
+def keys(project: Project) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for artifact in project.artifacts():
+        found.setdefault(artifact.stage, []).append(artifact.key)
+    return {stage: sorted(each) for stage, each in found.items()}
+
+
+def test_planning_imports_no_heavy_library(tmp_path: Path) -> None:
+    Project(
+        tmp_path / "p", calibration={"text": "stdlib"}, evaluation={"text": "pydoc"}, laws=["kumar", "power_offset"]
+    )
+    code = (
+        "import sys; from bitlaw.cli.main import main\n"
+        f"assert main(['plan', '--root', {str(tmp_path / 'p')!r}]) == 0\n"
+        f"loaded = sorted(set({HEAVY!r}.split()) & set(sys.modules))\n"
+        "assert not loaded, loaded"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "evaluate" in done.stdout
+
+
+# ---- the grid
+
+
+def test_counts(tmp_path: Path) -> None:
+    models = [{"source": "zoo", "name": ["gpt2-0.1m", "opt-0.1m"]}, {"source": "zoo", "name": "llama-0.1m"}]
+    project = Project(tmp_path / "p", models=models, formats=["int4_b64", "int3_b64"], laws=["kumar"])
+    needs = {stage: count[0] for stage, count in counts(project).items()}
+    # 3 models; 2 formats x 2 methods; one baseline a model more to evaluate.
+    assert needs == {"model": 3, "calibrate": 3, "quantize": 12, "evaluate": 15, "table": 1, "laws": 1, "report": 1}
+    assert list(needs) == ["model", "calibrate", "quantize", "evaluate", "table", "laws", "report"]
+    assert all(count == (count[0], 0, count[0]) for count in counts(project).values())
+    assert len(project.plan().missing) == 36
+
+
+def test_nothing_is_calibrated_for_nobody(tmp_path: Path) -> None:
+    project = Project(tmp_path / "p", methods=["rtn"], calibration={"text": {"source": "file", "path": "absent.txt"}})
+    assert "calibrate" not in counts(project)
+    project.study(formats=[], methods=["gptq"], calibration={"text": {"source": "file", "path": "absent.txt"}})
+    assert {stage: count[0] for stage, count in counts(project).items()} == {
+        "model": 1,
+        "evaluate": 1,
+        "table": 1,
+        "laws": 1,
+        "report": 1,
+    }
+
+
+def test_parents_come_before_children(tmp_path: Path) -> None:
+    seen: set[str] = set()
+    for artifact in Project(tmp_path / "p", formats=["int4_b64", "int3_b64"]).artifacts():
+        assert all(parent.path in seen for group in artifact.parents.values() for parent in group)
+        seen.add(artifact.path)
+
+
+def test_each_method_has_the_parents_it_needs(tmp_path: Path) -> None:
+    by_label = {(a.stage, a.label): a for a in Project(tmp_path / "p").artifacts()}
+    rtn, gptq = (by_label["quantize", f"gpt2-0.1m/int4_b64-{method}"] for method in ("rtn", "gptq"))
+    assert set(rtn.parents) == {"model"}
+    assert set(gptq.parents) == {"model", "calibration"}
+    assert gptq.spec["settings"] == {
+        "damping": 0.01,
+        "block_columns": 128,
+        "act_order": False,
+        "static_groups": False,
+    }
+    assert set(by_label["evaluate", "gpt2-0.1m/unquantized"].parents) == {"model"}
+    assert by_label["evaluate", "gpt2-0.1m/int4_b64-rtn"].parents["quantized"] == (rtn,)
+
+
+def test_rows_of_the_table_stand_in_the_order_of_their_cells(tmp_path: Path) -> None:
+    table = Project(tmp_path / "p").plan().grid.table
+    labels = [f"{row['model']}/{row['format']}-{row['method']}" for row in table.spec["rows"]]
+    assert labels == ["gpt2-0.1m/unquantized-none", "gpt2-0.1m/int4_b64-rtn", "gpt2-0.1m/int4_b64-gptq"]
+    assert [cell.label for cell in table.parents["cells"]] == [label.removesuffix("-none") for label in labels]
+    assert [row["calibration_text"] for row in table.spec["rows"]] == [None, None, "words"]
+    assert {row["n_tokens"] for row in table.spec["rows"]} == {430014464}
+
+
+def test_names_of_formats_are_made_canonical(tmp_path: Path) -> None:
+    from bitlaw.formats.grammar import known_names, parse
+
+    assert all(str(parse(name)) == name for name in known_names())
+    project = Project(tmp_path / "p")
+    project.study(formats=["int4_b64", "int4_b64"])
+    with pytest.raises(UserError, match=r"small.yaml:\d+: formats\[1\]: 'int4_b64' is there twice"):
+        project.plan()
+
+
+# ---- keys
+
+
+def test_keys_do_not_depend_on_where_the_project_lies(tmp_path: Path) -> None:
+    here, there = Project(tmp_path / "here"), Project(tmp_path / "some" / "where else")
+    assert keys(here) == keys(there)
+    assert [a.path for a in here.artifacts()] == [a.path for a in there.artifacts()]
+    # What is different is where things are.
+    assert here.artifacts()[-4].hints != there.artifacts()[-4].hints
+
+
+def test_keys_do_not_depend_on_the_source_of_equal_files(tmp_path: Path) -> None:
+    project = Project(tmp_path / "p")
+    before = keys(project)
+    shutil.copytree(ZOO / "gpt2-0.1m", tmp_path / "mine")
+    project.study(models=[{"source": "path", "path": "../mine", "name": "gpt2-0.1m"}])
+    after = keys(project)
+    assert {stage for stage in after if after[stage] != before[stage]} == {"table", "laws", "report"}  # it has a label
+
+
+def test_a_renamed_model_keeps_its_keys_and_its_folders_can_be_renamed(tmp_path: Path) -> None:
+    project = Project(tmp_path / "p", models=[{"source": "path", "path": "data/zoo/gpt2-0.1m", "name": "old"}])
+    before = keys(project)
+    project.pretend()
+    project.study(models=[{"source": "path", "path": "data/zoo/gpt2-0.1m", "name": "new"}])
+    after = keys(project)
+    assert {stage for stage in after if after[stage] != before[stage]} == {"table", "laws", "report"}
+    for stage in ("model", "calibrate", "quantize", "evaluate"):
+        (project.root / "results" / stage / "old").rename(project.root / "results" / stage / "new")
+    assert {artifact.stage for artifact in project.plan().missing.values()} == {"table", "laws", "report"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "stages"),
+    [
+        ({"title": "Another"}, {"report"}),
+        ({"laws": ["kumar"]}, {"laws", "report"}),
+        ({"bootstraps": 11}, {"laws", "report"}),
+        ({"seed": 1}, {"laws", "report"}),
+        ({"formats": ["int3_b64"]}, {"quantize", "evaluate", "table", "laws", "report"}),
+        ({"methods": ["rtn", {"name": "gptq", "damping": 0.02}]}, {"quantize", "evaluate", "table", "laws", "report"}),
+    ],
+)
+def test_a_parameter_changes_what_depends_on_it(tmp_path: Path, changes: dict[str, Any], stages: set[str]) -> None:
+    project = Project(tmp_path / "p")
+    before = keys(project)
+    project.study(**changes)
+    after = keys(project)
+    assert {stage for stage in after if after[stage] != before[stage]} == stages
+
+
+def test_a_changed_text_or_seed_changes_what_depends_on_it(tmp_path: Path) -> None:
+    project = Project(tmp_path / "p")
+    project.pretend()
+    calibration = {"text": {"source": "file", "path": "words.txt"}, "samples": 2, "length": 32, "seed": 1}
+    project.study(calibration=calibration)
+    missing = [(a.stage, a.label) for a in project.plan().missing.values()]
+    cell = "gpt2-0.1m/int4_b64-gptq"
+    last = [("table", ""), ("laws", ""), ("report", "")]
+    assert missing == [("calibrate", "gpt2-0.1m/words"), ("quantize", cell), ("evaluate", cell), *last]
+    project.study()
+    (project.root / "words.txt").write_text("Other words. " * 100)
+    rtn = "gpt2-0.1m/int4_b64-rtn"
+    assert [(a.stage, a.label) for a in project.plan().missing.values()] == [
+        ("evaluate", "gpt2-0.1m/unquantized"),
+        ("calibrate", "gpt2-0.1m/words"),
+        ("evaluate", rtn),  # made from the same quantized weights as before
+        ("quantize", cell),
+        ("evaluate", cell),
+        *last,
+    ]
+
+
+# ---- the plan
+
+
+def test_going_back_finds_everything(tmp_path: Path) -> None:
+    project = Project(tmp_path / "p")
+    project.pretend()
+    assert not project.plan().missing
+    project.study(formats=["int4_b64", "int3_b64"])
+    assert {a.label for a in project.plan().missing.values()} == {
+        "gpt2-0.1m/int3_b64-rtn",
+        "gpt2-0.1m/int3_b64-gptq",
+        "",
+    }
+    project.pretend()
+    assert not project.plan().missing
+    for formats in (["int4_b64"], ["int4_b64", "int3_b64"]):
+        project.study(formats=formats)
+        assert not project.plan().missing
+
+
+def test_what_lies_below_an_existing_artifact_is_not_missed(tmp_path: Path) -> None:
+    project = Project(tmp_path / "p")
+    project.pretend("evaluate")
+    assert [a.stage for a in project.plan().missing.values()] == ["table", "laws", "report"]
+    assert counts(project)["quantize"] == (2, 0, 0)
+    project.pretend("table", "laws", "report")
+    assert not project.plan().missing
+    evaluated = next(a for a in project.artifacts() if a.label.endswith("-gptq") and a.stage == "evaluate")
+    (project.root / project.plan().grid.table.path).unlink()
+    (project.root / evaluated.path).unlink()
+    missing = [(a.stage, a.label) for a in project.plan().missing.values()]
+    cell = "gpt2-0.1m/int4_b64-gptq"
+    assert missing == [
+        ("model", "gpt2-0.1m"),
+        ("calibrate", "gpt2-0.1m/words"),
+        ("quantize", cell),
+        ("evaluate", cell),
+        ("table", ""),
+    ]
+
+
+def test_only_results_count_as_present(tmp_path: Path) -> None:
+    project = Project(tmp_path / "p")
+    assert present(project.root) == set()
+    project.pretend("model")
+    (model,) = present(project.root)
+    assert model.startswith("results/model/gpt2-0.1m/") and model.endswith(".json")
+
+
+def test_orders_hold_what_a_job_needs(tmp_path: Path) -> None:
+    project = Project(tmp_path / "p")
+    plan = project.plan()
+    orders = read_orders(plan.write())
+    assert list(orders) == list(plan.missing)
+    for path, artifact in plan.missing.items():
+        found = orders[path]
+        assert found == json.loads(json.dumps(order(artifact)))
+        assert (
+            found["path"] == path == f"results/{artifact.stage}/{artifact.label}/".replace("//", "/") + Path(path).name
+        )
+        assert Path(path).stem == found["key"] == Path(found["payload"]).name
+        assert {role: len(paths) for role, paths in found["inputs"].items()} == {
+            role: len(found_keys) for role, found_keys in found["parents"].items()
+        }
+        if artifact.stage in ("model", "calibrate", "quantize", "evaluate"):
+            assert Path(found["hints"]["model"]["pretrained"]).is_dir()
+        if artifact.stage in ("calibrate", "evaluate"):
+            text = Path(found["hints"]["text"])
+            assert text.stem == found["spec"]["text"]["sha256"]
+            assert text.read_text() == (project.root / "words.txt").read_text()
+
+
+def test_the_plan_file_is_the_same_for_the_same_plan(tmp_path: Path) -> None:
+    project = Project(tmp_path / "p")
+    first = project.plan().write()
+    data = first.read_bytes()
+    assert project.plan().write() == first
+    assert first.read_bytes() == data
+    assert first.parent == project.root / ".bitlaw" / "plans"
+    project.pretend("model")
+    assert project.plan().write() != first
+
+
+def test_missing_parents(tmp_path: Path) -> None:
+    project = Project(tmp_path / "p")
+    project.pretend("model")
+    plan = project.plan()
+    cell = next(p for p, a in plan.missing.items() if (a.stage, a.label) == ("quantize", "gpt2-0.1m/int4_b64-gptq"))
+    assert [Path(path).parts[1] for path in plan.missing_parents(cell)] == ["calibrate"]
+
+
+def test_a_broken_plan_file_is_said_to_be_one(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such plan file"):
+        read_orders(tmp_path / "a.jsonl")
+    (tmp_path / "a.jsonl").write_text("{}\n")
+    with pytest.raises(UserError, match="not a plan file"):
+        read_orders(tmp_path / "a.jsonl")
+
+
+def test_trained_models_are_looked_for_in_the_results(tmp_path: Path) -> None:
+    recipe = {"text": [{"source": "file", "path": "words.txt"}], "tokens": 1000}
+    model = {"source": "train", "name": "own", "architecture": "gpt2", "config": {"n_embd": 8}, "recipe": recipe}
+    project = Project(tmp_path / "p", models=[model], formats=[], methods=[])
+    made, evaluated = project.artifacts()[:2]
+    assert (made.stage, evaluated.stage) == ("model", "evaluate")
+    assert evaluated.hints["model"]["pretrained"] == str(project.root / made.payload)
+    assert "payload" not in evaluated.hints["model"]
+    before = made.key
+    project.study(models=[{**model, "recipe": {**recipe, "seed": 1}}], formats=[], methods=[])
+    assert project.artifacts()[0].key != before
+
+
+def test_a_label_can_be_a_folder(tmp_path: Path) -> None:
+    project = Project(tmp_path / "p")
+    (project.root / "my words: 2.v1.txt").write_text("Some words.")
+    project.study(calibration={"text": {"source": "file", "path": "my words: 2.v1.txt"}, "samples": 1})
+    (calibrated,) = (a for a in project.artifacts() if a.stage == "calibrate")
+    assert calibrated.label == "gpt2-0.1m/my-words-2"

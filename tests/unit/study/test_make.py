@@ -1,0 +1,207 @@
+"""Making artifacts: whole or not at all, whatever happens in the middle."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bitlaw.artifacts import read_header, read_json, write_json
+from bitlaw.errors import UserError
+from bitlaw.stage import Header, Job
+from bitlaw.study import make as module
+from bitlaw.study.make import made_with, make
+from projects import Project
+
+ORDER: dict[str, Any] = {
+    "path": "results/fake/a/KEY.json",
+    "payload": "results/fake/a/KEY",
+    "stage": "fake",
+    "key": "KEY",
+    "spec": {"answer": 42},
+    "code": "c0de",
+    "parents": {},
+    "inputs": {},
+    "hints": {"model": "here"},
+}
+
+
+class FakeStage:
+    """A stage that runs a function."""
+
+    suffix = ".json"
+
+    def __init__(self, run: Callable[[Job], None]) -> None:
+        self.run = run
+
+    def code(self, spec: Mapping[str, Any]) -> tuple[str, ...]:
+        return ()
+
+
+Runner = Callable[[Callable[[Job], None]], None]
+
+
+@pytest.fixture
+def making(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Return a function that makes ``ORDER``, changed by its keywords, by a stage that runs its argument."""
+    monkeypatch.setattr(module, "code_of", lambda stage, spec: "c0de")
+
+    def made(run: Callable[[Job], None], **changes: Any) -> None:
+        monkeypatch.setattr(module, "STAGES", {"fake": FakeStage(run)})
+        make({**ORDER, **changes}, tmp_path)
+
+    return made
+
+
+def files(root: Path) -> list[str]:
+    return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
+
+
+def write(job: Job) -> None:
+    write_json(job.out, job.header, job.spec["answer"])
+
+
+def test_a_job_knows_what_it_is(making: Callable[..., None], tmp_path: Path) -> None:
+    (tmp_path / "parent.json").touch()
+    seen: list[Job] = []
+
+    def run(job: Job) -> None:
+        seen.append(job)
+        assert job.out.parent == tmp_path / "results/fake/a"
+        assert not (tmp_path / ORDER["path"]).exists()
+        write(job)
+
+    making(run, inputs={"model": ["parent.json"]}, parents={"model": ["P"]})
+    (job,) = seen
+    assert job.one("model") == tmp_path / "parent.json"
+    assert (job.hints, job.spec) == ({"model": "here"}, {"answer": 42})
+    assert files(tmp_path) == ["parent.json", ORDER["path"]]
+    assert read_json(tmp_path / ORDER["path"]) == 42
+    header = read_header(tmp_path / ORDER["path"])
+    del header["sha256"]
+    assert Header(**header) == Header("fake", "KEY", {"answer": 42}, {"model": ["P"]}, "c0de", made_with())
+    assert header["made_with"]["torch"] and header["made_with"]["python"].count(".") == 2
+
+
+def test_what_exists_is_not_made_again(making: Callable[..., None], tmp_path: Path) -> None:
+    making(write)
+    before = (tmp_path / ORDER["path"]).stat()
+
+    def never(job: Job) -> None:
+        raise AssertionError
+
+    making(never)
+    making(never, inputs={"model": ["gone.json"]}, code="other")
+    assert (tmp_path / ORDER["path"]).stat() == before
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError("bug"), KeyboardInterrupt(), SystemExit(3), MemoryError()])
+def test_a_stage_that_fails_leaves_nothing(making: Callable[..., None], tmp_path: Path, error: BaseException) -> None:
+    def run(job: Job) -> None:
+        write(job)
+        job.payload.mkdir()
+        (job.payload / "weights").touch()
+        raise error
+
+    with pytest.raises(type(error)):
+        making(run)
+    assert files(tmp_path) == []
+    making(write)
+    assert files(tmp_path) == [ORDER["path"]]
+
+
+def test_a_stage_that_writes_nothing_has_failed(making: Callable[..., None], tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        making(lambda job: None)
+    assert files(tmp_path) == []
+
+
+def test_a_killed_job_leaves_nothing_that_looks_finished(making: Callable[..., None], tmp_path: Path) -> None:
+    script = f"""
+import os, signal, sys
+from pathlib import Path
+from bitlaw.study import make as module
+
+class Stage:
+    def run(self, job):
+        job.out.write_text('{{"half": ')
+        job.payload.mkdir()
+        (job.payload / "model.safetensors").write_text("half")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+module.STAGES, module.code_of = {{"fake": Stage()}}, lambda stage, spec: "c0de"
+module.make({ORDER!r}, Path({str(tmp_path)!r}))
+"""
+    done = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (-9, "")
+    left = files(tmp_path)
+    assert len(left) == 2
+    assert all(Path(name).parts[3].startswith(".KEY") and ".tmp" in name for name in left)
+    making(write)
+    assert read_json(tmp_path / ORDER["path"]) == 42
+    assert not (tmp_path / ORDER["payload"]).exists()
+
+
+def test_the_payload_comes_before_the_artifact_and_replaces_an_old_one(
+    making: Callable[..., None], tmp_path: Path
+) -> None:
+    payload = tmp_path / ORDER["payload"]
+    payload.mkdir(parents=True)
+    (payload / "stale").touch()
+
+    def run(job: Job) -> None:
+        assert job.payload != payload
+        job.payload.mkdir()
+        (job.payload / "weights").write_text("new")
+        write(job)
+
+    making(run)
+    assert files(tmp_path) == [ORDER["path"], f"{ORDER['payload']}/weights"]
+    assert (payload / "weights").read_text() == "new"
+
+
+def test_a_user_error_names_the_artifact(making: Callable[..., None]) -> None:
+    def run(job: Job) -> None:
+        raise UserError("the text is too short")
+
+    def inner(job: Job) -> None:
+        raise UserError("not finite", place="layer.0")
+
+    with pytest.raises(UserError, match=r"^results/fake/a/KEY.json: the text is too short$"):
+        making(run)
+    with pytest.raises(UserError, match=r"^results/fake/a/KEY.json: layer.0: not finite$"):
+        making(inner)
+
+
+def test_an_input_must_be_there(making: Callable[..., None], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"parent.json: not there; it is made before results/fake/a/KEY.json"):
+        making(write, inputs={"model": ["parent.json"]})
+    assert files(tmp_path) == []
+
+
+def test_a_damaged_input_is_set_aside(making: Callable[..., None], tmp_path: Path) -> None:
+    write_json(tmp_path / "parent.json", Header("model", "P", {}, {}, ""), {"n_params": 100})
+    text = (tmp_path / "parent.json").read_text()
+    (tmp_path / "parent.json").write_text(text.replace("100", "101"))
+
+    def run(job: Job) -> None:
+        read_json(job.one("model"))
+
+    with pytest.raises(UserError, match=r"parent.json: damaged: .* set aside, run again to remake it"):
+        making(run, inputs={"model": ["parent.json"]})
+    assert files(tmp_path) == ["parent.json.damaged"]
+    assert "101" in (tmp_path / "parent.json.damaged").read_text()
+
+
+def test_other_code_than_planned_makes_nothing(tmp_path: Path) -> None:
+    project = Project(tmp_path / "p")
+    plan = project.plan()
+    order = json.loads(plan.write().read_text().splitlines()[0])
+    with pytest.raises(UserError, match="the code has changed since this was planned; start the run again"):
+        make({**order, "code": "0" * 64}, project.root)
+    assert project.results() == []
