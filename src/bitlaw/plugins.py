@@ -47,7 +47,7 @@ class Plugins(Mapping[str, T], Generic[T]):
         return self._modules[name]
 
     def __getitem__(self, name: str) -> T:
-        return cast(T, getattr(importlib.import_module(self.module(name)), self.attribute))
+        return cast("T", getattr(importlib.import_module(self.module(name)), self.attribute))
 
     def __contains__(self, name: object) -> bool:
         return name in self._modules

@@ -78,7 +78,7 @@ class Workflow:
     def command(self) -> str:
         """The shell command that makes the artifact whose path follows, in a warm worker if there is one."""
         client = Path(__file__).with_name("pool") / "client.py"
-        return f"{shlex.quote(sys.executable)} -S -E {shlex.quote(str(client))} make --plan {shlex.quote(str(self.plan_file))}"
+        return shlex.join([sys.executable, "-S", "-E", str(client), "make", "--plan", str(self.plan_file)])
 
     def start(self, workers: int) -> None:
         """Start the warm workers of this run; they end with this process."""

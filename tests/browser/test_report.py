@@ -97,7 +97,7 @@ def test_every_chart_is_drawn_inside_the_page(browser: Any) -> None:
         "return [s ? s.querySelectorAll('.mark-symbol path').length : 0, s ? s.getBoundingClientRect().width : 0,"
         "c.getBoundingClientRect().width]; })",
     )
-    assert len(charts) == 12
+    assert len(charts) == 14
     for marks, width, room in charts:
         assert marks >= 9
         assert 200 < width <= room + 1

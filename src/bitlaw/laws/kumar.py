@@ -62,11 +62,14 @@ def function(inputs: Values, constants: Values) -> Array:
 
 def plain(constants: Mapping[str, float]) -> str:
     """Return what a bit and ten times the parameters do, as far as ``constants`` tell."""
-    effects = (
-        ("gamma_post", "one more bit divides it by", lambda value: math.exp(1.0 / value)),
-        ("gamma_N", "ten times the parameters by", lambda value: 10.0**value),
-    )
-    return ", ".join(f"{words} {of(constants[name]):.2g}" for name, words, of in effects if name in constants)
+    said = []
+    if "gamma_post" in constants:
+        said.append(f"one more bit divides it by {math.exp(1.0 / constants['gamma_post']):.2g}")
+    if "gamma_N" in constants:
+        exponent = constants["gamma_N"]
+        does = "divide" if exponent >= 0 else "multiply"
+        said.append(f"ten times the parameters {does} it by {10.0 ** abs(exponent):.2g}")
+    return ", ".join(said)
 
 
 def select(selection: Selection, settings: Settings) -> list[Problem]:

@@ -22,9 +22,7 @@ BATCH_TOKENS = 4096
 _MARGIN = 64
 
 
-def sample_windows(
-    tokenizer: PreTrainedTokenizerBase, text: str, samples: int, length: int, seed: int
-) -> torch.Tensor:
+def sample_windows(tokenizer: PreTrainedTokenizerBase, text: str, samples: int, length: int, seed: int) -> torch.Tensor:
     """Return ``samples`` windows of ``length`` tokens, (samples, length) int64, at places chosen with ``seed``.
 
     The text is cut into as many equal stretches as there are samples, and a window begins at a word in each, anywhere
@@ -34,7 +32,7 @@ def sample_windows(
         UserError: the text is shorter than one window.
     """
     last = _last_start(tokenizer, text, length)
-    chance = random.Random(seed)
+    chance = random.Random(seed)  # noqa: S311 (no secret)
     rows = []
     for i in range(samples):
         start = chance.randint(last * i // samples, last * (i + 1) // samples)
@@ -64,7 +62,9 @@ def _tokens_from(tokenizer: PreTrainedTokenizerBase, text: str, start: int, leng
     while len(ids := _ids(tokenizer, text[start : start + n_chars])) <= length and start + n_chars < len(text):
         n_chars *= 2
     if len(ids) < length:
-        raise UserError(f"the calibration text has {len(ids)} tokens after place {start}; it takes {length} for a window")
+        raise UserError(
+            f"the calibration text has {len(ids)} tokens after place {start}; it takes {length} for a window"
+        )
     return ids[:length]
 
 

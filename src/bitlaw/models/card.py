@@ -14,6 +14,7 @@ def model_card(name: str, facts: Mapping[str, Any], model: PreTrainedModel) -> s
     from bitlaw.models.linears import count_params
 
     counts, recipe, losses = count_params(model), facts["recipe"], facts["losses"]
+    tokens, unique = facts["n_tokens"], facts["unique_tokens"]
     texts = "\n".join(
         f"- `{name}`: {text['origin'] or 'a file of the user'}. SHA-256 of the UTF-8 text: `{text['sha256']}`"
         for name, text in recipe["text"].items()
@@ -33,10 +34,11 @@ It is a measuring instrument, not an assistant: it writes no useful text.
 | architecture | `{type(model).__name__}` |
 | non-embedding parameters | {counts["n_params"]:,} |
 | all parameters | {counts["n_total"]:,} |
-| training tokens | {facts["n_tokens"]:,} ({facts["n_tokens"] / counts["n_total"]:.0f} a parameter, {facts["n_tokens"] / facts["unique_tokens"]:.1f} passes over {facts["unique_tokens"]:,}) |
+| training tokens | {tokens:,} ({tokens / counts["n_total"]:.0f} a parameter; {tokens / unique:.1f} x {unique:,}) |
 | context | {recipe["context"]} tokens |
 | tokenizer | byte-level BPE, {recipe["vocab_size"]} tokens, trained on every {recipe["tokenizer_share"]}th document |
-| optimizer | AdamW, peak learning rate {recipe["lr"]}, weight decay {recipe["weight_decay"]}, {recipe["batch"]} sequences a step |
+| optimizer | AdamW, {recipe["batch"]} sequences a step |
+| learning rate | {recipe["lr"]} at its peak; weight decay {recipe["weight_decay"]} |
 | schedule | linear warm-up over {recipe["warmup"]:.0%} of the steps, then linear decay to zero |
 | final training loss | {losses["train"]} nats per token (mean of the last 100 steps) |
 | held-out loss | {losses["held_out"]} nats per token ({recipe["holdout"]} sequences of the same texts) |

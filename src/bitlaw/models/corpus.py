@@ -50,8 +50,8 @@ def tokenize(tokenizer: Tokenizer, paths: Sequence[Path]) -> npt.NDArray[np.uint
     batch: list[str] = []
 
     def flush() -> None:
-        for encoding in tokenizer.encode_batch_fast(batch, add_special_tokens=False):
-            pieces.append(np.array([*encoding.ids, 0], dtype=np.uint16))
+        encodings = tokenizer.encode_batch_fast(batch, add_special_tokens=False)
+        pieces.extend(np.array([*encoding.ids, 0], dtype=np.uint16) for encoding in encodings)
         batch.clear()
 
     for text in documents(paths):
@@ -62,7 +62,9 @@ def tokenize(tokenizer: Tokenizer, paths: Sequence[Path]) -> npt.NDArray[np.uint
     return np.concatenate(pieces)
 
 
-def prepare(paths: Sequence[Path], vocab_size: int, share: int, cache: Path) -> tuple[Tokenizer, npt.NDArray[np.uint16]]:
+def prepare(
+    paths: Sequence[Path], vocab_size: int, share: int, cache: Path
+) -> tuple[Tokenizer, npt.NDArray[np.uint16]]:
     """Return the tokenizer and the tokens, kept in ``cache`` because all models of a recipe use the same.
 
     Args:

@@ -121,6 +121,7 @@ def cache_key(folder: Path) -> str:
 
 def _load(folder: Path, dtype: str, trusted: bool) -> PreTrainedModel:
     import torch
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
@@ -130,15 +131,18 @@ def _load(folder: Path, dtype: str, trusted: bool) -> PreTrainedModel:
     config = _config(folder, trusted)
     if not any(folder.glob(WEIGHT_FILES)):
         raise UserError(f"no {WEIGHT_FILES} weights there", place=str(folder))
-    loaded: Any = AutoModelForCausalLM.from_pretrained(
-        folder,
-        config=config,
-        dtype=getattr(torch, dtype),
-        use_safetensors=True,
-        trust_remote_code=trusted,
-        local_files_only=True,
-        output_loading_info=True,
-    )
+    try:
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            folder,
+            config=config,
+            dtype=getattr(torch, dtype),
+            use_safetensors=True,
+            trust_remote_code=trusted,
+            local_files_only=True,
+            output_loading_info=True,
+        )
+    except SafetensorError as error:
+        raise UserError(f"the weights are damaged: {error}", place=str(folder)) from None
     model: PreTrainedModel = loaded[0]
     # transformers fills what the file lacks with random numbers and only warns.
     missing = sorted(loaded[1]["missing_keys"])
@@ -166,7 +170,7 @@ def _config(folder: Path, trusted: bool) -> Any:
 
 def _state(model: PreTrainedModel) -> tuple[object, ...]:
     # A parameter that was exchanged has another id; one that was written to has another version.
-    return tuple((name, id(p), p._version) for name, p in model.named_parameters()) + (model.training,)
+    return (*((name, id(p), p._version) for name, p in model.named_parameters()), model.training)
 
 
 def _kept_bytes() -> int:

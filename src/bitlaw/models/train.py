@@ -92,7 +92,7 @@ def fit(model: PreTrainedModel, tokens: npt.NDArray[np.uint16], recipe: Mapping[
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     windows, held_out = _split(tokens, recipe, device)
-    model.to(device).train()
+    torch.nn.Module.to(model, device).train()
     optimizer = _optimizer(model, recipe)
     step = torch.compile(_loss) if device.type == "cuda" else _loss
     batch, steps = recipe["batch"], math.ceil(recipe["tokens"] / (recipe["batch"] * recipe["context"]))

@@ -20,9 +20,9 @@ class Quantize:
 
     Parents: ``model``, and ``calibration`` for methods that need it. Tensors: ``<linear>/<part>``, the parts of
     ``Quantized.tensors()``. Result: ``effective_bits``, ``sqnr_db`` and ``weights`` over all linears, ``finite``
-    (whether all quantized weights are), ``calibration`` (the spec of the calibration, or null), and ``linears``, by name ``shape``, ``effective_bits``, ``sqnr_db``,
-    ``finite`` and what the method reports. A model with NaN or infinite weights gives NaN ratios and
-    ``finite: false``, no error.
+    (whether all quantized weights are), ``calibration`` (the spec of the calibration, or null), and ``linears``, by
+    name ``shape``, ``effective_bits``, ``sqnr_db``, ``finite`` and what the method reports. A model with NaN or
+    infinite weights gives NaN ratios and ``finite: false``, no error.
     """
 
     suffix = ".safetensors"

@@ -40,6 +40,7 @@ def make(order: Mapping[str, Any], root: Path) -> None:
     out = root / order["path"]
     if out.exists():
         return
+    _one_thread()
     inputs = {role: tuple(root / path for path in paths) for role, paths in order["inputs"].items()}
     _check(order, inputs)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -96,10 +97,9 @@ def _check(order: Mapping[str, Any], inputs: Mapping[str, tuple[Path, ...]]) -> 
 
 def _one_thread() -> None:
     # The number of threads changes the order of sums and so the last digits: one, wherever a job runs.
+    os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"))
     if torch := sys.modules.get("torch"):
         torch.set_num_threads(1)
-    else:
-        os.environ["OMP_NUM_THREADS"] = "1"
 
 
 def _flush(path: Path) -> None:

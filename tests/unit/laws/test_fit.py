@@ -146,7 +146,19 @@ def test_a_sub_group_that_cannot_be_fitted_is_recorded() -> None:
     found = run("kumar", table)
     assert {entry["by"]["element"] for entry in found["fits"]} == {"int"}
     assert [entry["by"]["element"] for entry in found["not_fitted"]] == ["mxint", "mxint"]
-    assert "same effective bits" in found["not_fitted"][0]["reason"]
+    assert found["not_fitted"][0]["reason"].startswith("no model has cells 0.5 bits apart")
+
+
+def test_bits_that_differ_only_between_models_are_no_bits_to_fit() -> None:
+    # Ragged blocks give one format other effective bits in other models.
+    table = synthetic.table(sizes=(100_000,), formats=(("int", 4, "64"), ("mxint", 3, "32")))
+    llama = (table["family"] == "llama") & (table["format"] != "unquantized")
+    table.loc[llama, "effective_bits"] += 0.005
+    opt = table["format"].eq("int4_b64") & (table["family"] == "opt")
+    table.loc[opt, "effective_bits"] += 1.0  # far apart, but not within a model
+    found = run("kumar", table)
+    assert found["fits"] == []
+    assert len(found["not_fitted"]) == 4
 
 
 def test_fewer_points_than_constants_is_recorded() -> None:
@@ -165,6 +177,40 @@ def test_one_size_holds_gamma_n() -> None:
     found = run("kumar", synthetic.table(sizes=(400_000,)))
     values = constants(found["fits"][0])
     assert values["gamma_N", None]["held"] and values["gamma_N", None]["value"] == 0.3439
+
+
+def test_sizes_that_hardly_differ_hold_gamma_n_and_are_not_spoken_of() -> None:
+    (entry, _, *_) = run("kumar", synthetic.table(sizes=(400_000, 404_000)))["fits"]
+    assert constants(entry)["gamma_N", None]["held"]
+    assert "bit" in entry["plain"] and "parameters" not in entry["plain"]
+
+
+def test_what_the_data_leave_open_is_not_determined_and_not_put_in_words() -> None:
+    noisy = synthetic.table(families=("opt", "llama"), noise=0.8)
+    known = constants(run("kumar", synthetic.table(), saturated_above=1e9)["fits"][0])
+    assert known["gamma_N", None]["determined"] and known["gamma_post", None]["determined"]
+    assert not known["gamma_D", None]["determined"]  # held
+    entries = run("kumar", noisy, saturated_above=1e9, bootstraps=200)["fits"]
+    for entry in entries:
+        values = constants(entry)
+        assert ("parameters" in entry["plain"]) == values["gamma_N", None]["determined"]
+        assert ("bit" in entry["plain"]) == values["gamma_post", None]["determined"]
+    assert not all(constants(entry)["gamma_N", None]["determined"] for entry in entries)
+
+
+def test_an_interval_that_ends_at_a_bound_determines_nothing(demo: pd.DataFrame) -> None:
+    table = demo.copy()
+    table["nll"] = 5.0 - 0.2 * (table["n_params"].astype(float) / 1e5) ** 0.5
+    (entry,) = run("power_offset", table)["fits"]
+    assert not constants(entry)["E", None]["determined"]
+
+
+@pytest.mark.parametrize(("exponent", "said"), [(0.3, "divide it by 2"), (-0.3, "multiply it by 2")])
+def test_words_of_an_exponent_follow_its_sign(exponent: float, said: str) -> None:
+    plain = LAWS["kumar"].plain
+    assert plain is not None
+    assert plain({"gamma_N": exponent}) == f"ten times the parameters {said}"
+    assert plain({}) == ""
 
 
 def test_a_constant_at_its_bound_warns(demo: pd.DataFrame) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import tiny_model, tiny_tokenizer
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,6 +11,7 @@ from bitlaw.errors import UserError
 from bitlaw.models import calibration
 from bitlaw.models.calibration import hessians, sample_windows
 from bitlaw.models.linears import quantizable
+from conftest import tiny_model, tiny_tokenizer
 
 # Linears that see the same tensor.
 SHARED = {

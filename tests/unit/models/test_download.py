@@ -58,7 +58,7 @@ class Hub(BaseHTTPRequestHandler):
         else:
             self.fail("RepoNotFound")
 
-    do_HEAD = do_GET  # noqa: N815 (names of the base class)
+    do_HEAD = do_GET
 
     def reply(self, data: bytes) -> None:
         self.send_response(200)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import tiny_config, tiny_model
 from torch import nn
 from transformers import AutoModelForCausalLM
 
 from bitlaw.errors import UserError
 from bitlaw.models.linears import blocks, count_params, quantizable, swapped
+from conftest import tiny_config, tiny_model
 
 D, FF, KV = 32, 48, 16
 SQUARE = (D, D)

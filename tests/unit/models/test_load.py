@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import tiny_model
 from safetensors.torch import load_file, save_file
 
 from bitlaw.errors import UserError
 from bitlaw.models import load
 from bitlaw.models.linears import count_params, quantizable
 from bitlaw.models.load import load_model, load_tokenizer, skeleton
+from conftest import tiny_model
 
 Saved = Callable[[str], Path]
 STORIES = Path(__file__).parents[4] / "shared" / "models" / "stories260K"
@@ -73,6 +73,7 @@ def test_is_kept_until_files_or_weights_change(copied: Path) -> None:
 
 def test_only_a_few_are_kept(saved: Saved, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(load, "KEPT_MODELS", 2)
+    monkeypatch.setattr(load, "_models", type(load._models)())
     first = load_model(at(saved("gpt2")))
     load_model(at(saved("opt")))
     assert load_model(at(saved("gpt2"))) is first

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import WORDS
 
 from bitlaw.artifacts import read_json, read_tensors, write_json, write_tensors
 from bitlaw.errors import UserError
@@ -21,6 +20,7 @@ from bitlaw.models.linears import quantizable
 from bitlaw.models.load import load_model
 from bitlaw.stage import Header, Job
 from bitlaw.stages import STAGES
+from conftest import WORDS
 
 Saved = Callable[[str], Path]
 FAMILIES = ("gpt2", "opt", "bloom", "llama", "gpt_neox")

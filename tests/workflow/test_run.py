@@ -1,0 +1,126 @@
+"""Whole runs: the same bytes by every road, failures that stay where they are, mistakes that are one line."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from workflow.checkout import STUDY, WHOLE, Checkout
+
+VIEWS = ("table.parquet", "laws.json", "index.html")
+
+
+def test_dvc_repro_gives_the_same_bytes_and_then_does_nothing(finished: Checkout, tmp_path: Path) -> None:
+    checkout = Checkout(tmp_path / "dvc")
+    assert checkout.run("git", "init", "--quiet").returncode == 0
+    first = checkout.run("dvc", "repro")
+    assert first.returncode == 0, first.stdout + first.stderr
+    for name in VIEWS:
+        assert checkout.view(name) == finished.view(name), name
+    lock = (checkout.root / "dvc.lock").read_text("utf-8")
+    assert "path: results" in lock
+    assert "path: report" in lock
+    second = checkout.run("dvc", "repro")
+    assert "didn't change, skipping" in second.stdout
+    status = checkout.run("dvc", "status")
+    assert "up to date" in status.stdout, status.stdout + status.stderr
+    assert checkout.jobs() == {}
+
+
+def test_without_snakemake_the_bytes_are_the_same(finished: Checkout, tmp_path: Path) -> None:
+    checkout = Checkout(tmp_path / "alone")
+    done = checkout.run(sys.executable, "-m", "bitlaw", "run", "--until", "evaluate")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"made {sum(WHOLE.values()) - 3} artifacts\n"
+    assert checkout.jobs() == {"table": 1, "laws": 1, "report": 1}
+    done = checkout.run(sys.executable, "-m", "bitlaw", "run")
+    assert done.returncode == 0, done.stderr
+    for name in VIEWS:
+        assert checkout.view(name) == finished.view(name), name
+
+
+def test_every_job_runs_in_a_warm_worker(tmp_path: Path) -> None:
+    checkout = Checkout(tmp_path / "warm")
+    # Without a pool the client becomes `python -m bitlaw`; here that fails, so only the workers can have done it.
+    (checkout.root / "src" / "bitlaw" / "__main__.py").write_text("raise SystemExit('no pool')\n", "utf-8")
+    checkout.make()
+    assert checkout.jobs() == {}
+
+
+def test_without_a_pool_a_job_runs_in_its_own_process(checkout: Checkout) -> None:
+    plan = next((checkout.root / ".bitlaw" / "plans").glob("*.jsonl"))
+    table = next((checkout.root / "results" / "table").iterdir())
+    before = table.read_bytes()
+    table.unlink()
+    client = checkout.root / "src" / "bitlaw" / "pool" / "client.py"
+    target = str(table.relative_to(checkout.root))
+    done = checkout.run(sys.executable, "-S", "-E", str(client), "make", "--plan", str(plan), target)
+    assert done.returncode == 0, done.stderr
+    assert table.read_bytes() == before
+
+
+def test_a_cell_that_fails_leaves_the_others_alone(tmp_path: Path) -> None:
+    checkout = Checkout(tmp_path / "failing")
+    weights = checkout.root / "data" / "zoo" / "gpt2-0.1m" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    done = checkout.snakemake()
+    printed = done.stdout + done.stderr
+    assert done.returncode == 1, printed
+    assert "Traceback" not in printed
+    made = {stage: len(list((checkout.root / "results" / stage).rglob("*.*"))) for stage in ("quantize", "evaluate")}
+    assert made == {"quantize": 4, "evaluate": 5}
+    assert not list((checkout.root / "results").rglob("*.tmp"))
+    assert not (checkout.root / "report").exists()
+
+
+@pytest.mark.parametrize("seconds", [7.0, 9.0])
+def test_killed_in_the_middle_it_goes_on_where_it_was(finished: Checkout, tmp_path: Path, seconds: float) -> None:
+    checkout = Checkout(tmp_path / "killed")
+    env = {**os.environ, "PYTHONPATH": str(checkout.root / "src")}
+    command = [str(Path(sys.executable).with_name("snakemake")), "--cores", "2"]
+    run = subprocess.Popen(
+        command, cwd=checkout.root, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, process_group=0
+    )
+    time.sleep(seconds)
+    os.killpg(run.pid, signal.SIGKILL)
+    run.wait()
+    assert checkout.snakemake("--unlock").returncode == 0
+    checkout.make()
+    for name in VIEWS:
+        assert checkout.view(name) == finished.view(name), name
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "line"),
+    [
+        ("formats", ["it4_row"], "params.yaml:2: formats[0]: unknown number format 'it4_row'; did you mean 'int4_row'?"),
+        ("methods", ["gptk"], "params.yaml:2: methods[0]: unknown method 'gptk'; did you mean 'gptq'?"),
+        ("formatz", ["int4_b64"], "params.yaml:1: formatz: unknown key 'formatz'; did you mean 'formats'?"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_one_line(checkout: Checkout, key: str, value: object, line: str) -> None:
+    checkout.params(**{key: value})
+    before = sorted(checkout.root.joinpath("results").rglob("*"))
+    done = checkout.snakemake()
+    assert done.returncode == 2
+    said = [one for one in done.stderr.splitlines() if one and not one.startswith("Using workflow specific profile")]
+    assert [one.split(": ", 1)[1] for one in said if one.startswith("bitlaw: ")] == [line]
+    assert len(said) == 1, done.stderr
+    assert done.stdout == ""
+    assert sorted(checkout.root.joinpath("results").rglob("*")) == before
+
+
+def test_one_study_can_be_run_beside_another(checkout: Checkout) -> None:
+    (checkout.root / "studies" / "one.yaml").write_text((checkout.root / "studies" / "small.yaml").read_text())
+    checkout.study(formats=["int8_row"])
+    done = checkout.snakemake("--config", "study=one", "--dry-run")
+    # The page says which study it is of; all else is there.
+    assert re.findall(r"^ *(report|laws|table|evaluate) +(\d+)", done.stdout + done.stderr, re.M) == [("report", "1")]
+    assert checkout.jobs()["quantize"] == 2 * len(STUDY["methods"])
