@@ -100,7 +100,7 @@ def test_killed_in_the_middle_it_goes_on_where_it_was(finished: Checkout, tmp_pa
 @pytest.mark.parametrize(
     ("key", "value", "line"),
     [
-        ("formats", ["it4_row"], "params.yaml:2: formats[0]: unknown number format 'it4_row'; did you mean 'int4_row'?"),
+        ("formats", ["it_row"], "params.yaml:2: formats[0]: unknown number format 'it_row'; did you mean 'int8_row'?"),
         ("methods", ["gptk"], "params.yaml:2: methods[0]: unknown method 'gptk'; did you mean 'gptq'?"),
         ("formatz", ["int4_b64"], "params.yaml:1: formatz: unknown key 'formatz'; did you mean 'formats'?"),
     ],

@@ -32,7 +32,7 @@ _LONGEST_ADDRESS = 100  # bytes; the systems' limits are 104 to 108
 _servers: dict[str, subprocess.Popen[bytes]] = {}
 
 
-def start(  # noqa: PLR0913  (three have defaults that only tests change)
+def start(
     workers: int,
     watch: int,
     folder: Path,
