@@ -1,0 +1,1 @@
+"""The report: figures, headline numbers, and one page that needs no network."""
