@@ -39,6 +39,9 @@ format: .venv/ready  ## put the code into its standard form
 	$(BIN)/ruff format .
 	$(BIN)/snakefmt Snakefile workflow/rules
 
+figures: .venv/ready  ## draw the picture of the README from the study's table
+	$(BIN)/bitlaw figure docs/figures/main.png
+
 schema: .venv/ready  ## write the JSON Schema of params.yaml
 	$(BIN)/bitlaw schema --write workflow/schemas/params.schema.json
 

@@ -25,7 +25,7 @@ def download(repo: str, revision: str, *, code: bool = False) -> Path:
     Raises:
         UserError: no network, no such model or revision, no permission, or no safetensors weights.
     """
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import logging, snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,
         HfHubHTTPError,
@@ -34,6 +34,7 @@ def download(repo: str, revision: str, *, code: bool = False) -> Path:
         RevisionNotFoundError,
     )
 
+    logging.set_verbosity_error()  # it would print a line for each of its tries; the error below says it all
     place = f"{repo}@{revision}"
     patterns = [*_PATTERNS, "*.py"] if code else _PATTERNS
     try:

@@ -107,7 +107,7 @@ def whole_numbers(low: float, high: float) -> alt.Axis:
 
     import altair as alt
 
-    return alt.Axis(format="d", values=list(range(math.ceil(low), math.floor(high) + 1)))
+    return alt.Axis(format="d", labelFlush=False, values=list(range(math.ceil(low), math.floor(high) + 1)))
 
 
 def counts() -> alt.Axis:

@@ -197,8 +197,7 @@ def test_a_hub_that_cannot_be_reached(tmp_path: Path) -> None:
         check=False,
     )
     assert (done.returncode, done.stdout) == (2, "")
-    *attempts, line = done.stderr.splitlines()
-    assert all(re.search("Connection refused|Retrying", attempt) for attempt in attempts)
+    (line,) = done.stderr.splitlines()
     assert line.startswith("bitlaw: results/model/pythia-70m/")
     assert "EleutherAI/pythia-70m@e93a9faa9c77e5d09219f6c868bfc7a1bd65593c: the model is not on this machine" in line
     assert "hf download EleutherAI/pythia-70m --revision e93a9faa9c77e5d09219f6c868bfc7a1bd65593c" in line

@@ -41,7 +41,7 @@ class Recipe(BaseModel):
     warmup: float = Field(default=0.02, ge=0, lt=1)
     weight_decay: float = Field(default=0.1, ge=0)
     holdout: int = Field(default=1024, ge=1)
-    seed: int = 0
+    seed: int = Field(default=0, ge=0)
 
     @field_validator("text")
     @classmethod

@@ -1,0 +1,158 @@
+"""What the pages say agrees with the code and the data."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from bitlaw.cli import COMMANDS
+from bitlaw.formats import grammar
+from bitlaw.laws import LAWS
+from bitlaw.methods import METHODS
+from bitlaw.models.sources import SOURCES
+from bitlaw.study.load import validate
+from bitlaw.study.params import Calibration, Evaluation, Study
+from bitlaw.text import CORPORA
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+PAGES = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+ZOO = REPOSITORY / "data" / "zoo"
+
+
+def page(name: str) -> str:
+    return (REPOSITORY / name).read_text("utf-8")
+
+
+def cells(line: str) -> list[str]:
+    return [re.sub(r"^`([^`]*)`$", r"\1", cell.strip()) for cell in line.strip("|").split("|")]
+
+
+def rows(text: str, first: str) -> list[list[str]]:
+    """Return the rows of the table whose first heading is ``first``."""
+    lines = text.splitlines()
+    start = next(at for at, line in enumerate(lines) if line.startswith(f"| {first} |"))
+    found = []
+    for line in lines[start + 2 :]:
+        if not line.startswith("|"):
+            break
+        found.append(cells(line))
+    return found
+
+
+def test_the_table_of_the_zoo_is_what_is_in_the_zoo() -> None:
+    from bitlaw.models.describe import describe
+    from bitlaw.models.load import skeleton
+
+    expected = []
+    for folder in sorted(path.parent for path in ZOO.glob("*/recipe.json")):
+        recipe, config = (json.loads((folder / name).read_text("utf-8")) for name in ("recipe.json", "config.json"))
+        about = describe(skeleton({"pretrained": str(folder), "revision": None, "trust_remote_code": False}))
+        layers = config.get("n_layer") or config["num_hidden_layers"]
+        width = config.get("n_embd") or config["hidden_size"]
+        counts = [f"{about[name]:,}" for name in ("n_params", "n_total")]
+        held_out, seconds = f"{recipe['losses']['held_out']:.4f}", f"{recipe['seconds']:.0f}"
+        expected.append([folder.name, recipe["architecture"], str(layers), str(width), *counts, held_out, seconds])
+    assert rows(page("docs/zoo.md"), "model") == expected
+
+
+def test_the_recipe_of_the_zoo_is_what_the_models_were_made_with() -> None:
+    text = " ".join(page("docs/zoo.md").split())
+    for file in ZOO.glob("*/recipe.json"):
+        made = json.loads(file.read_text("utf-8"))
+        assert f"{made['n_tokens']:,} tokens" in text and f"over {made['unique_tokens']:,}" in text
+        assert made["device"] in text
+        recipe = made["recipe"]
+        assert f"{recipe['batch']} sequences a step" in text and f"learning rate of {recipe['lr']}" in text
+        hashes = {name: entry["sha256"] for name, entry in recipe["text"].items()}
+        listed = rows(page("docs/zoo.md"), "file")
+        names = [row[0].removesuffix(".txt.xz").removeprefix("none: text source ").strip("`") for row in listed]
+        assert dict(zip(names, (row[1] for row in listed), strict=True)) == hashes
+
+
+def examples() -> list[Any]:
+    found = []
+    for path in PAGES:
+        blocks = re.findall(r"```yaml\n(.*?)```", path.read_text("utf-8"), re.DOTALL)
+        found += [pytest.param(yaml.safe_load(block), id=f"{path.name}-{at}") for at, block in enumerate(blocks)]
+    return found
+
+
+@pytest.mark.parametrize("content", examples())
+def test_every_example_of_a_study_is_valid(content: dict[str, Any]) -> None:
+    content.pop("study", None)
+    validate({"models": [{"source": "zoo"}], **content}, [])
+
+
+def test_there_are_examples() -> None:
+    assert len(examples()) >= 5
+
+
+def classes() -> dict[str, Any]:
+    sources = {f"{name} models": source.Settings for name, source in SOURCES.items()}
+    texts = {f"{name} texts": corpus.Settings for name, corpus in CORPORA.items()}
+    methods = {name: method.Settings for name, method in METHODS.items()}
+    return {"study": Study, "calibration": Calibration, "evaluation": Evaluation, **sources, **texts, **methods}
+
+
+@pytest.mark.parametrize(("kind", "cls"), classes().items())
+def test_every_key_of_a_study_is_explained(kind: str, cls: Any) -> None:
+    text = page("docs/study.md")
+    for key in cls.model_fields:
+        assert re.search(rf"`{key}`|[{{ ]{key}:", text), f"{kind}: {key}"
+
+
+def test_the_defaults_in_the_table_of_the_evaluation_are_those_of_the_code() -> None:
+    shown = {row[0]: row[2].strip("`") for row in rows(page("docs/study.md").split("## Calibration")[1], "key")}
+    for name, field in Evaluation.model_fields.items():
+        default = field.default.source if name == "text" else field.default
+        assert shown[name] == ("null" if default is None else str(default))
+
+
+def test_every_law_and_its_settings_are_explained() -> None:
+    text = page("docs/laws.md")
+    for name, law in LAWS.items():
+        assert f"`{name}`" in text
+        for key, field in law.settings.model_fields.items():
+            assert f"`{key}`" in text
+            if isinstance(field.default, float):
+                assert re.search(rf"\b{field.default:g}\b", text), f"{name}.{key}"
+        for constant in law.constants:
+            assert re.search(rf"\b{constant.name}\b", text), f"{name}: {constant.name}"
+
+
+def test_the_readme_lists_what_there_is() -> None:
+    there = {row[0]: row[1] for row in rows(page("README.md"), "part")}
+    named = {key: set(re.findall(r"`(\w+)`", text)) for key, text in there.items()}
+    assert named["methods"] == set(METHODS)
+    assert named["laws"] == set(LAWS)
+    elements = {grammar.parse(name).element for name in grammar.known_names()}
+    assert elements == {f"{kind}{bits}" for kind in ("int", "mxint") for bits in range(2, 9)}
+    assert named["formats"] == {"int2", "int8", "mxint2", "mxint8"}
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_links_lead_somewhere(path: Path) -> None:
+    for target in re.findall(r"\]\(([^)]+)\)", path.read_text("utf-8")):
+        file, _, anchor = target.partition("#")
+        found = path.parent / file if file else path
+        assert found.is_file(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.*)", found.read_text("utf-8"), re.MULTILINE)
+            assert anchor in {heading.lower().replace(" ", "-") for heading in headings}, target
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_commands_exist(path: Path) -> None:
+    text = path.read_text("utf-8")
+    code = "\n".join([*re.findall(r"`([^`\n]+)`", text), *re.findall(r"```sh\n(.*?)```", text, re.DOTALL)])
+    for command in re.findall(r"^bitlaw (\w+)", code, re.MULTILINE):
+        assert command in COMMANDS, command
+    makefile = page("Makefile")
+    for targets in re.findall(r"^make ([a-z -]+)", code, re.MULTILINE):
+        for target in targets.split():
+            assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
