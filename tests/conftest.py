@@ -1,1 +1,1 @@
-"""Puts this folder on the path of imports, so that all tests can use ``synthetic``."""
+"""Puts this folder on the path of imports, so that all tests can use its modules."""

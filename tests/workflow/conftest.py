@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from workflow.checkout import Checkout
+from checkout import Checkout
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

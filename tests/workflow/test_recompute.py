@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from workflow.checkout import STUDY, WHOLE, Checkout, text
+from checkout import STUDY, WHOLE, Checkout, text
 
 FINAL = {"table": 1, "laws": 1, "report": 1}
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from bitlaw.errors import UserError
 from bitlaw.evaluation import nll as module
 from bitlaw.evaluation.nll import nll, spans
-from conftest import tiny_model
+from tiny import tiny_model
 
 FAMILIES = ("gpt2", "opt", "bloom", "llama", "gpt_neox", "gemma2", "mpt")
 

@@ -11,7 +11,7 @@ from bitlaw.errors import UserError
 from bitlaw.models import calibration
 from bitlaw.models.calibration import hessians, sample_windows
 from bitlaw.models.linears import quantizable
-from conftest import tiny_model, tiny_tokenizer
+from tiny import tiny_model, tiny_tokenizer
 
 # Linears that see the same tensor.
 SHARED = {

@@ -105,7 +105,7 @@ def run(endpoint: str, home: Path, *args: str, **env: str) -> str:
 
 
 def test_downloads_once_and_then_needs_no_network(hub: str, saved: Saved, tmp_path: Path) -> None:
-    from conftest import tiny_model, tiny_tokenizer
+    from tiny import tiny_model, tiny_tokenizer
 
     folder, parameters, tokens = json.loads(run(hub, tmp_path, "someone/tiny", COMMIT, "load"))
     assert parameters == sum(p.numel() for p in tiny_model("llama").parameters())

@@ -12,7 +12,7 @@ from bitlaw.errors import UserError
 from bitlaw.models.gguf_folder import gguf_to_folder
 from bitlaw.models.linears import quantizable
 from bitlaw.models.load import load_model, load_tokenizer
-from conftest import tiny_config, tiny_tokenizer
+from tiny import tiny_config, tiny_tokenizer
 
 gguf = pytest.importorskip("gguf")
 pytest.importorskip("accelerate", reason="transformers reads GGUF through accelerate")

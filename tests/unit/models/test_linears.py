@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM
 
 from bitlaw.errors import UserError
 from bitlaw.models.linears import blocks, count_params, quantizable, swapped
-from conftest import tiny_config, tiny_model
+from tiny import tiny_config, tiny_model
 
 D, FF, KV = 32, 48, 16
 SQUARE = (D, D)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from bitlaw.errors import UserError
 from bitlaw.models.tokens import check_fits, encode, read_text, tokens_of
-from conftest import tiny_tokenizer
+from tiny import tiny_tokenizer
 
 TOKENIZER = tiny_tokenizer()
 TEXT = st.text(st.sampled_from("ab the\n\t ïé漢🙂\u0301\x7f\x80\u07ff\u0800\uffff\U00010000"), min_size=1, max_size=60)

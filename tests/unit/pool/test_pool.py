@@ -73,7 +73,13 @@ def call(address: str, *arguments: str, cwd: Path | None = None, **more: str) ->
 
 def spawn(address: str, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        command(*arguments), env=environment(address), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command(*arguments),
+        env=environment(address),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell that runs the tests in the background lets its children ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 

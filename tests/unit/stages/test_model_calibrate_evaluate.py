@@ -20,7 +20,7 @@ from bitlaw.models.linears import quantizable
 from bitlaw.models.load import load_model
 from bitlaw.stage import Header, Job
 from bitlaw.stages import STAGES
-from conftest import WORDS
+from tiny import WORDS
 
 Saved = Callable[[str], Path]
 FAMILIES = ("gpt2", "opt", "bloom", "llama", "gpt_neox")

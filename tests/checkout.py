@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[1]
 COPIED = ("src", "workflow", "Snakefile", "dvc.yaml", ".dvcignore", ".gitignore", "pyproject.toml")
 STUDY: Mapping[str, Any] = {
     "title": "A small study",

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from workflow.checkout import STUDY, WHOLE, Checkout
+from checkout import STUDY, WHOLE, Checkout
 
 VIEWS = ("table.parquet", "laws.json", "index.html")
 
