@@ -1,4 +1,4 @@
-"""The examples of CONTRIBUTING.md are put into a copy of the package and used there."""
+"""The examples of docs/extending.md are put into a copy of the package and used there."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 EXAMPLE = re.compile(r"`(src/bitlaw/\S+\.py)`:\n\n```python\n(.*?)```", re.DOTALL)
-PAGE = (REPOSITORY / "CONTRIBUTING.md").read_text("utf-8")
+PAGE = (REPOSITORY / "docs" / "extending.md").read_text("utf-8")
 EXAMPLES = dict(EXAMPLE.findall(PAGE))
 
 USES = {
