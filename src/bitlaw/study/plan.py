@@ -85,8 +85,8 @@ class Plan:
 
 
 def order(artifact: Artifact) -> dict[str, Any]:
-    """Return all that a job must know to make ``artifact``, as JSON values."""
-    return {
+    """Return all that a job must know to make ``artifact``, in the one form that it has in a plan file."""
+    content = {
         "path": artifact.path,
         "payload": artifact.payload,
         "stage": artifact.stage,
@@ -97,6 +97,9 @@ def order(artifact: Artifact) -> dict[str, Any]:
         "inputs": {role: [parent.path for parent in group] for role, group in artifact.parents.items()},
         "hints": artifact.hints,
     }
+    # Read back, because the order of keys can show in a result: it must be the same with and without a file.
+    one: dict[str, Any] = json.loads(canonical(content))
+    return one
 
 
 def read_orders(path: Path) -> dict[str, Mapping[str, Any]]:
