@@ -35,6 +35,37 @@ def test_dvc_repro_gives_the_same_bytes_and_then_does_nothing(finished: Checkout
     assert checkout.jobs() == {}
 
 
+def test_a_clone_that_pulls_has_nothing_to_do(finished: Checkout, tmp_path: Path) -> None:
+    checkout = finished.copy(tmp_path / "mine")
+
+    def run(where: Checkout, *commands: str) -> None:
+        for command in commands:
+            done = where.run(*command.split())
+            assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+
+    run(
+        checkout,
+        "git init --quiet",
+        "git config user.name tester",
+        "git config user.email tester@example.invalid",
+        f"dvc remote add --default team {tmp_path / 'remote'}",
+        "dvc repro --quiet",
+        "git add --all",
+        "git commit --quiet -m results",
+        "dvc push --quiet",
+        f"git clone --quiet . {tmp_path / 'theirs'}",
+    )
+    clone = object.__new__(Checkout)
+    clone.root = tmp_path / "theirs"
+    assert not (clone.root / "results").exists()
+    assert clone.jobs() == WHOLE
+    run(clone, "dvc pull --quiet")
+    assert clone.jobs() == {}
+    assert "up to date" in clone.run("dvc", "status").stdout
+    for name in VIEWS:
+        assert clone.view(name) == finished.view(name), name
+
+
 def test_without_snakemake_the_bytes_are_the_same(finished: Checkout, tmp_path: Path) -> None:
     checkout = Checkout(tmp_path / "alone")
     done = checkout.run(sys.executable, "-m", "bitlaw", "run", "--until", "evaluate")
