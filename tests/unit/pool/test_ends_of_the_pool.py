@@ -1,8 +1,7 @@
-"""The pool with real processes: what a job says comes back, and whoever is killed, nothing is left behind."""
+"""Whoever is killed, nothing is left behind; where there is no pool, a job runs by itself."""
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
@@ -10,8 +9,6 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -19,218 +16,21 @@ import pytest
 from bitlaw import pool
 from bitlaw.errors import UserError
 from bitlaw.pool.server import Watched, follow
-
-HERE = Path(__file__).parent
-SOURCE = Path(pool.__file__).resolve().parents[2]
-CLIENT = SOURCE / "bitlaw" / "pool" / "client.py"
-
-Start = Callable[..., str]
-
-
-def until(condition: Callable[[], object], seconds: float = 10.0) -> bool:
-    """Wait for ``condition``; return whether it came true in time."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if condition():
-            return True
-        time.sleep(0.01)
-    return False
-
-
-def alive(pid: int) -> bool:
-    """Return whether process ``pid`` runs (a zombie does not)."""
-    return not Watched(pid).ended()
-
-
-def server_pid(address: str) -> int:
-    return int(Path(address).with_name("pid").read_text())
-
-
-def children(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-S", "-E", str(CLIENT), *arguments]
-
-
-def environment(address: str, **more: str) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("BITLAW_", "HF_"))}
-    return {**kept, "BITLAW_POOL": address, **more}
-
-
-def call(address: str, *arguments: str, cwd: Path | None = None, **more: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(*arguments),
-        env=environment(address, **more),
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=20,
-        check=False,
-    )
-
-
-def spawn(address: str, *arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        command(*arguments),
-        env=environment(address),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        # A shell that runs the tests in the background lets its children ignore Ctrl-C.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-
-
-@pytest.fixture(scope="module")
-def path_of_jobs() -> Iterator[None]:
-    patch = pytest.MonkeyPatch()
-    patch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")]))
-    yield
-    patch.undo()
-
-
-@pytest.fixture
-def start(tmp_path: Path, path_of_jobs: None) -> Iterator[Start]:
-    """Start pools that are ended with the test."""
-    started = []
-
-    def one(workers: int = 2, watch: int | None = None, **more: object) -> str:
-        settings = {"target": "jobs:main", "preload": (), **more}
-        address = pool.start(workers, watch or os.getpid(), tmp_path, **settings)  # type: ignore[arg-type]
-        started.append(address)
-        return address
-
-    yield one
-    for address in started:
-        pool.stop(address)
-
-
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory, path_of_jobs: None) -> Iterator[str]:
-    """One pool of two workers for the tests that leave it whole."""
-    address = pool.start(2, os.getpid(), tmp_path_factory.mktemp("log"), target="jobs:main", preload=())
-    yield address
-    pool.stop(address)
-
-
-def hang(address: str, tmp_path: Path, name: str = "hangs") -> tuple[subprocess.Popen[str], int, int]:
-    """Start a job that never ends; return its client and the ids of its worker and of the worker's child."""
-    file = tmp_path / name
-    client = spawn(address, "hang", str(file))
-    assert until(file.exists)
-    worker, child = json.loads(file.read_text())
-    return client, worker, child
-
-
-# What a job says and returns
-
-
-def test_output_and_exit_code_come_back(running: str) -> None:
-    done = call(running, "say", "naïve 漢字", "3")
-    assert (done.stdout, done.stderr, done.returncode) == ("naïve 漢字\n", "naïve 漢字, on the error stream\n", 3)
-
-
-def test_no_return_value_is_success(running: str) -> None:
-    done = call(running, "nothing")
-    assert (done.stdout, done.stderr, done.returncode) == ("", "", 0)
-
-
-@pytest.mark.parametrize(
-    ("value", "code", "error"), [("null", 0, ""), ("0", 0, ""), ("7", 7, ""), ("-1", 255, ""), ('"why"', 1, "why\n")]
+from pool_calls import (
+    CLIENT,
+    HERE,
+    SOURCE,
+    Start,
+    alive,
+    call,
+    children,
+    command,
+    environment,
+    hang,
+    server_pid,
+    spawn,
+    until,
 )
-def test_system_exit_is_that_of_a_process(running: str, value: str, code: int, error: str) -> None:
-    done = call(running, "exit", value)
-    assert (done.returncode, done.stderr) == (code, error)
-
-
-def test_exception_is_a_traceback_and_one(running: str) -> None:
-    done = call(running, "raise")
-    assert done.returncode == 1
-    assert done.stderr.startswith("Traceback")
-    assert done.stderr.endswith("LookupError: no such luck\n")
-
-
-def test_interrupt_of_a_worker(running: str) -> None:
-    assert call(running, "interrupt").returncode == 130
-    assert call(running, "say", "next").stdout == "next\n"
-
-
-def test_big_output_is_whole(running: str) -> None:
-    done = call(running, "big", "30000")
-    assert done.stdout == "".join(f"{number} " + "x" * 100 + "\n" for number in range(30000))
-
-
-def test_big_arguments(running: str) -> None:
-    texts = ["é'\"\\\n" * 20_000, ""]  # one argument may have 128 KiB on Linux
-    assert call(running, "say", texts[0]).stdout == texts[0] + "\n"
-    assert call(running, "say", texts[1]).stdout == "\n"
-
-
-def test_all_ways_of_writing_reach_the_client(running: str) -> None:
-    assert call(running, "parts").stdout == "python\ndescriptor\nprocess\n"
-
-
-def test_folder_and_variables_are_the_clients(running: str, tmp_path: Path) -> None:
-    done = call(running, "see", cwd=tmp_path, BITLAW_X="1", HF_Y="two words", JOB_Z="not passed")
-    assert json.loads(done.stdout) == [str(tmp_path), {"BITLAW_X": "1", "HF_Y": "two words"}, ["bitlaw", "see"]]
-
-
-def test_nothing_of_one_job_is_left_to_the_next(start: Start, tmp_path: Path) -> None:
-    address = start(1)
-    before = call(address, "pid").stdout
-    assert call(address, "spoil", cwd=tmp_path, BITLAW_X="1").returncode == 0
-    done = call(address, "see", cwd=tmp_path)
-    assert json.loads(done.stdout) == [str(tmp_path), {}, ["bitlaw", "see"]]
-    assert call(address, "pid").stdout == before  # the very same worker
-
-
-def test_closed_output_costs_the_worker_not_the_next_job(start: Start) -> None:
-    address = start(1)
-    done = call(address, "close")
-    assert (done.stdout, done.returncode) == ("last words\n", 120)
-    assert call(address, "say", "next").stdout == "next\n"
-
-
-def test_broken_pipe_does_not_reach_the_next_job(start: Start) -> None:
-    address = start(1)
-    client = spawn(address, "big", "30000")
-    assert client.stdout is not None
-    client.stdout.close()
-    assert client.wait(10) == 1
-    assert client.stderr is not None
-    assert "BrokenPipeError" in client.stderr.read()
-    client.stderr.close()
-    assert call(address, "say", "next").stdout == "next\n"
-
-
-# Several at once
-
-
-def test_two_workers_run_two_jobs_at_once(running: str, tmp_path: Path) -> None:
-    clients = [spawn(running, "meet", str(tmp_path), *pair) for pair in (("a", "b"), ("b", "a"))]
-    for client in clients:
-        client.communicate()
-    assert [client.returncode for client in clients] == [0, 0]
-
-
-def test_twenty_clients(running: str) -> None:
-    with ThreadPoolExecutor(20) as threads:
-        done = list(threads.map(lambda number: call(running, "say", f"job {number}", str(number)), range(20)))
-    assert [(one.stdout, one.returncode) for one in done] == [(f"job {n}\n", n) for n in range(20)]
-
-
-def test_two_pools_know_nothing_of_each_other(start: Start) -> None:
-    one, other = start(1), start(1)
-    assert one != other
-    pids = [call(address, "pid").stdout for address in (one, other)]
-    assert pids[0] != pids[1]
-    pool.stop(one)
-    assert call(other, "pid").stdout == pids[1]
-
-
-# Killing
 
 
 def test_killed_worker_fails_only_its_job(start: Start, tmp_path: Path) -> None:
