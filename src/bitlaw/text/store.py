@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from bitlaw.artifacts import canonical, replace_file, sha256
 from bitlaw.errors import UserError
 from bitlaw.text import CORPORA
 from bitlaw.text.base import TextSettings
+from bitlaw.text.file import FileSettings
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,31 @@ def resolve_text(settings: TextSettings, root: Path) -> Text:
     text = _keep(name, corpus.read(settings, root), folder)
     replace_file(record, json.dumps({"settings": asked, "sha256": text.sha256}, indent=1).encode())
     return text
+
+
+def resolve_texts(settings: tuple[TextSettings, ...], root: Path) -> tuple[Text, ...]:
+    """Return several texts as files.
+
+    The same texts are read once for all models that train on them, for unpacking and hashing takes seconds; a file
+    that has changed is read anew.
+
+    Raises:
+        UserError: as ``resolve_text``.
+    """
+    return _resolve_all(settings, root, tuple(_stamp(one, root) for one in settings))
+
+
+def _stamp(settings: TextSettings, root: Path) -> tuple[int, ...]:
+    path = root / settings.path if isinstance(settings, FileSettings) else None
+    if path is None or not path.is_file():
+        return ()
+    stat = path.stat()
+    return stat.st_size, stat.st_mtime_ns, stat.st_ino
+
+
+@lru_cache(maxsize=4)
+def _resolve_all(settings: tuple[TextSettings, ...], root: Path, stamps: tuple[object, ...]) -> tuple[Text, ...]:
+    return tuple(resolve_text(one, root) for one in settings)
 
 
 def _known(name: str, record: Path) -> Text | None:

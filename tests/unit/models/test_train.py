@@ -13,7 +13,10 @@ import yaml
 
 from bitlaw.cli.main import main
 from bitlaw.errors import UserError
+from bitlaw.models.sources import SOURCES
+from bitlaw.models.sources.train import TrainSettings
 from bitlaw.models.train import _schedule, build_model
+from bitlaw.text.file import File, FileSettings
 
 ROOT = Path(__file__).resolve().parents[3]
 RECIPE = {
@@ -97,6 +100,23 @@ def test_the_text_and_the_recipe_are_in_the_key(project: Path, capsys: pytest.Ca
     assert planned() == first
     study.write_text(study.read_text("utf-8").replace("lr: 0.005", "lr: 0.006"), "utf-8")
     assert planned() != first
+
+
+def test_models_on_the_same_texts_read_them_once(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    real = File.read
+
+    def counted(self: File, settings: FileSettings, root: Path) -> str:
+        read.append(settings.path)
+        return real(self, settings, root)
+
+    monkeypatch.setattr(File, "read", counted)
+    settings = [TrainSettings.model_validate({**MODEL, "name": name}) for name in ("one", "two", "three")]
+    found = [SOURCES["train"].resolve(one, project)[0].identity for one in settings]
+    assert found[0] == found[1] == found[2]
+    assert read == ["a.txt", "b.txt"]
+    (project / "b.txt").write_text(words(9), "utf-8")
+    assert SOURCES["train"].resolve(settings[0], project)[0].identity != found[0]
 
 
 def test_a_text_too_short_is_refused(project: Path, capsys: pytest.CaptureFixture[str]) -> None:

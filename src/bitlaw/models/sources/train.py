@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from bitlaw.models.sources.base import ModelSpec
 from bitlaw.text.base import TextSettings
-from bitlaw.text.store import parse_text, resolve_text
+from bitlaw.text.store import parse_text, resolve_texts
 
 
 class Recipe(BaseModel):
@@ -75,7 +75,7 @@ class Train:
 
     def resolve(self, settings: TrainSettings, root: Path) -> list[ModelSpec]:
         """Return the one model. Its identity holds the hash of each training text. Raises ``UserError`` for a text."""
-        texts = [resolve_text(text, root) for text in settings.recipe.text]
+        texts = resolve_texts(settings.recipe.text, root)
         recipe = settings.recipe.model_dump(exclude={"text"}, mode="json")
         identity = {
             "source": "train",
