@@ -47,7 +47,7 @@ schema: .venv/ready  ## write the JSON Schema of params.yaml
 
 smoke: .venv/ready  ## run a study of minutes' size through Snakemake, twice; the second run must do nothing
 	$(BIN)/snakemake --cores 2 --config study=smoke
-	$(BIN)/snakemake --cores 2 --config study=smoke | grep -i 'nothing to be done'
+	$(BIN)/snakemake --cores 2 --config study=smoke 2>&1 | grep -i 'nothing to be done'
 
 clean:  ## remove results and the environment
 	rm -rf .venv .bitlaw .snakemake results report logs
