@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from bitlaw.errors import UserError
 from bitlaw.pool import start, stop
 from bitlaw.study.grid import expand
 from bitlaw.study.load import load_study
@@ -48,8 +49,10 @@ class Workflow:
             self._plan = Plan(expand(load_study(root, config.get("study"))), present(root), root)
             self.plan_file = self._plan.write()
             os.environ[_PLAN] = str(self.plan_file)
-        else:
+        elif _PLAN in os.environ:
             self.plan_file = Path(os.environ[_PLAN])
+        else:
+            raise UserError(f"the job has no {_PLAN}, which names its plan; let the executor pass the environment on")
         self.orders = read_orders(self.plan_file)
 
     def targets(self, *, executing: bool) -> list[str]:

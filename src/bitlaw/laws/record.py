@@ -9,7 +9,7 @@ from bitlaw.laws.solver import jacobian
 
 if TYPE_CHECKING:
     from bitlaw.laws.base import Array, LawSettings
-    from bitlaw.laws.fit import Model
+    from bitlaw.laws.model import Model
 
 CURVE_POINTS = 41
 FEW_DF = 10

@@ -78,7 +78,7 @@ def solve(
     original = w.detach().float()
     h = hessian.detach().to(device=w.device, dtype=torch.float32)
     if not bool(torch.isfinite(h).all()):
-        raise HessianError("the Hessian is not finite: the model overflows on the calibration text")
+        raise HessianError("the Hessian is not finite: the model has bad weights or overflows on the text")
     dead = h.diagonal() == 0
     # A product keeps a NaN or an infinity in a dead column visible, where assigning zero would hide it.
     live = original * (~dead).float()

@@ -30,6 +30,8 @@ def gguf_to_folder(file: Path, folder: Path) -> None:
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(file.parent, **options)
         tokenizer: Any = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+    # An unknown architecture is a ValueError or KeyError there, an unknown block type a NotImplementedError or
+    # ValueError, a missing gguf or accelerate an ImportError; the library's words are kept, and its traceback below.
     except (ValueError, NotImplementedError, KeyError, ImportError) as error:
         raise UserError(f"transformers cannot read this GGUF file: {error}", place=str(file)) from error
     config = loaded.config
