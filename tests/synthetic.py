@@ -40,6 +40,7 @@ def row(**values: Any) -> dict[str, Any]:
     given = {
         "model": "gpt2-s", "family": "gpt2", "source": "train", "n_params": 100_000, "n_total": 400_000,
         "n_tokens": 450_000_000, "format": "unquantized", "element": "none", "bits": 16, "block": "none",
+        "scale_rule": "none", "scale_dtype": "none",
         "effective_bits": 16.0, "method": "none", "settings": "{}", "seed": None, "q_ratio": 0.0, "model_bits": 6.4e6,
         "sqnr_db": None, "nll": 4.0, "delta_nll": 0.0, "bits_per_byte": 2.0, "finite": True,
         "window": 128, "stride": 128, "eval_tokens": 20_000, "eval_bytes": 60_000, "text": "manual",
@@ -101,6 +102,7 @@ def _quantized(
     name = f"{element}{bits}_{'row' if block == 'row' else 'b' + block}"
     return row(
         **shared, format=name, element=f"{element}{bits}", bits=bits, block=block, effective_bits=effective,
+        scale_rule="floor" if element == "mxint" else "absmax", scale_dtype="e8m0" if element == "mxint" else "float16",
         method=method,
         nll=base + delta, delta_nll=delta, q_ratio=1.0, sqnr_db=6.02 * bits, model_bits=n * effective + 16.0 * 300_000,
         settings='{"damping":0.01}' if method == "gptq" else "{}",

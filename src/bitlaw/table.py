@@ -37,6 +37,8 @@ COLUMNS: tuple[Column, ...] = (
     Column("element", "string", "-", "Element type of the format; `none` for the baseline."),
     Column("bits", "Int64", "bits", "Bits of one element, scales not counted; 16 for the baseline."),
     Column("block", "string", "weights", "Weights that share a scale: a number, `row` or `none`."),
+    Column("scale_rule", "string", "-", "How a scale follows from its block; `none` for the baseline."),
+    Column("scale_dtype", "string", "-", "How a scale is stored; `none` for the baseline."),
     Column(
         "effective_bits",
         "float64",
@@ -98,6 +100,15 @@ def _value(value: Any, dtype: str) -> Any:
     return float("nan") if value is None and dtype == "float64" else value
 
 
+PLAIN_RULES = ("none", "absmax", "floor", "absmean", "two-level")
+"""The scale rules that need no word beside the element: each is the usual one of its elements."""
+
+
 def element_kind(table: pd.DataFrame) -> pd.Series[str]:
-    """Return the kind of each row's element, its type without the width: ``mxint`` for ``mxint3``."""
-    return table["element"].astype("string").str.extract("^([A-Za-z]+)", expand=False).fillna("none")
+    """Return the kind of each row's element: its type without the width, and a scale rule that is not the usual one.
+
+    ``mxint`` for ``mxint3``, ``mxfp even`` for ``mxfp4_e2m1`` with the scale rule ``even``.
+    """
+    kind = table["element"].astype("string").str.extract("^([A-Za-z]+)", expand=False).fillna("none")
+    rule = table["scale_rule"].astype("string").fillna("none")
+    return kind.where(rule.isin(PLAIN_RULES), kind + " " + rule)

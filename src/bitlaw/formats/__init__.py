@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bitlaw.formats.base import Kind
+from bitlaw.formats.family import Kind
 from bitlaw.plugins import Plugins
 
 FORMATS: Plugins[Kind] = Plugins("bitlaw.formats", "KIND", "number format")

@@ -4,26 +4,26 @@ A weight matrix has the shape ``(out_features, in_features)``. Blocks run along 
 is shorter where the block does not divide ``in_features`` (ragged), and nothing is padded. ``row`` is one block a
 row, ``none`` one block for the whole matrix.
 
-Behaviour that all kinds share:
+Behaviour that all formats share:
 
 * All arithmetic is in float32. float16 and bfloat16 weights are converted exactly, float64 weights are rounded to
   float32 first (beyond its range: to an infinity, so to NaN).
 * A NaN or an infinity in a block makes all weights of the block NaN. So does a block whose scale its storage type
   cannot hold. A bad weight never turns into a good one.
-* A negative zero decodes to a positive zero.
+* An all-zero block decodes to positive zeros, and a negative zero to a positive one.
 * Results do not depend on strides, on the device's memory layout, or on how many rows are given at once.
 """
 
 from __future__ import annotations
 
-import re
-from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from functools import cache
-from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
+from bitlaw.formats import kernels
+from bitlaw.formats.elements import Element, stored_size
 from bitlaw.formats.packing import pack, unpack
+from bitlaw.formats.scales import BITS, ScaleRule, Scales
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,35 +37,6 @@ BLOCKS: tuple[Block, ...] = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096, "row",
 # Rows are worked on in slabs of about this many weights: the temporaries then stay in cache and in pages that the
 # allocator keeps, instead of costing a page fault for each 4 KiB of every intermediate matrix.
 _SLAB = 1 << 18
-
-
-def block_name(block: Block) -> str:
-    """Return the part of a format's name that names ``block``: ``b64``, ``row``, ``none``."""
-    return f"b{block}" if isinstance(block, int) else block
-
-
-@cache
-def parse_block(text: str, blocks: tuple[Block, ...] = BLOCKS) -> Block | None:
-    """Return the block of ``blocks`` that ``text`` names, or ``None``."""
-    return {block_name(block): block for block in blocks}.get(text)
-
-
-@dataclass(frozen=True, eq=False)
-class Scales:
-    """What turns codes into weights, as it is stored.
-
-    Attributes:
-        block: by name, tensors with one entry a block. In a whole matrix their shape is ``(out, blocks)``, and
-            ``(1, 1)`` for the block ``none``.
-        shared: by name, tensors that all blocks of a matrix share (a second-level scale, a codebook).
-    """
-
-    block: Mapping[str, Tensor]
-    shared: Mapping[str, Tensor] = field(default_factory=dict)
-
-    def __getitem__(self, index: tuple[slice | int, ...]) -> Scales:
-        """Return the scales of some rows and blocks."""
-        return Scales({name: part[index] for name, part in self.block.items()}, self.shared)
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,8 +60,10 @@ class Quantized:
         return rows, columns
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return the storage form: ``codes`` packed densely (uint8), and the scales by name."""
-        return {"codes": pack(self.codes, self.fmt.bits), **self.scales.block, **self.scales.shared}
+        """Return the storage form: ``codes`` packed densely (uint8), and the scales by name, dense below a byte."""
+        bits = self.fmt.block_parts()
+        parts = {name: pack(part, bits[name]) if bits[name] < 8 else part for name, part in self.scales.block.items()}
+        return {"codes": self.fmt.element.pack(self.codes), **parts, **self.scales.shared}
 
     @classmethod
     def from_tensors(cls, fmt: Format, shape: tuple[int, int], tensors: Mapping[str, Tensor]) -> Quantized:
@@ -102,88 +75,81 @@ class Quantized:
         """
         rows, columns = shape
         grid = fmt.grid(shape)
-        codes = unpack(tensors["codes"], fmt.bits, rows * columns, signed=fmt.signed).view(rows, columns)
-        block = {name: tensors[name] for name in fmt.block_parts()}
-        for name, part in block.items():
+        codes = fmt.element.unpack(tensors["codes"], rows * columns).view(rows, columns)
+        block = {}
+        for name, bits in fmt.block_parts().items():
+            part = tensors[name]
+            if bits < 8:
+                part = unpack(part, bits, grid[0] * grid[1], signed=False).view(grid)
             if tuple(part.shape) != grid:
                 raise ValueError(f"'{name}' of a {rows} x {columns} matrix in {fmt} is {grid}, not {tuple(part.shape)}")
+            block[name] = part
         return cls(fmt, codes, Scales(block, {name: tensors[name] for name in fmt.shared_parts()}))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Format(ABC):
-    """One number format. A kind subclasses it and writes the four abstract methods; ``str(fmt)`` is its name.
+class Format:
+    """One number format: an element type, a scale rule and a block; ``str(fmt)`` is its name.
 
-    Fields that are not arguments of a kind's constructor hold what that kind fixes: they are there to be read,
-    compared, hashed and written into result tables.
+    A weight becomes ``code = element.encode((w - mean) / step [+ zero])`` and decodes to
+    ``(element.decode(code) - zero) * step + mean``, where mean and zero are there only in formats that have them.
 
     Attributes:
-        bits: bits of a code.
-        block: weights a scale; see ``Block``.
+        name: the canonical name.
         kind: name of the kind's module.
-        element: name of the element type, such as ``int4``.
+        element: how a number in units of the step becomes a code.
+        rule: how the step follows from a block, and how it is stored.
+        block: weights a scale; see ``Block``.
+        centered: whether a block's mean is subtracted first, and stored as a part of its own (in the rule's dtype).
+        oracle: the independent implementation that tests compare with.
         axis: the axis that blocks run along.
-        scale_rule: how the scale follows from the block's weights.
-        scale_dtype: how a scale is stored.
-        rounding: how a weight is rounded to a code.
         zero_policy: what an all-zero block becomes.
         nan_policy: what a block with a NaN or an infinity becomes.
-        signed: whether codes are in two's complement.
     """
 
-    bits: int
+    name: str
+    kind: str
+    element: Element
+    rule: ScaleRule
     block: Block
-    kind: str = field(init=False)
-    element: str = field(init=False)
-    axis: int = field(init=False, default=-1)
-    scale_rule: str = field(init=False)
-    scale_dtype: str
-    rounding: str = field(init=False)
-    zero_policy: str = field(init=False, default="zeros")
-    nan_policy: str = field(init=False, default="block is NaN")
-    signed: ClassVar[bool] = True
+    centered: bool = False
+    oracle: str
+    axis: int = -1
+    zero_policy: str = "zeros"
+    nan_policy: str = "block is NaN"
 
-    # What a kind writes.
-
-    @abstractmethod
     def __str__(self) -> str:
-        """Return the canonical name."""
+        return self.name
 
-    @abstractmethod
+    @property
+    def bits(self) -> int:
+        """Bits of a code."""
+        return self.element.bits
+
+    @property
+    def scale_rule(self) -> str:
+        """How the scale follows from the block's weights."""
+        return self.rule.name
+
+    @property
+    def scale_dtype(self) -> str:
+        """How a scale is stored."""
+        return self.rule.dtype
+
+    @property
+    def rounding(self) -> str:
+        """How a weight between two codes is rounded."""
+        return self.element.rounding
+
+    # What is stored.
+
     def block_parts(self) -> dict[str, int]:
         """Return the bits that each part of a block's scale takes, by name."""
-
-    @abstractmethod
-    def scales(self, blocks: Tensor, shared: Mapping[str, Tensor]) -> Scales:
-        """Return the scales of blocks of weights.
-
-        Args:
-            blocks: float32, ``(..., weights of a block)``.
-            shared: what ``shared(w)`` returned for the matrix.
-
-        Returns:
-            Scales whose block parts have the shape ``blocks.shape[:-1]`` and their storage dtype.
-        """
-
-    @abstractmethod
-    def round_block(self, blocks: Tensor, scales: Scales) -> Tensor:
-        """Return the codes of ``blocks`` (float32, ``(..., n)``) under ``scales`` (block parts ``(...)``)."""
-
-    @abstractmethod
-    def decode(self, codes: Tensor, scales: Scales) -> Tensor:
-        """Return the weights, float32, that ``codes`` (``(..., n)``) mean under ``scales`` (block parts ``(...)``)."""
-
-    # What a kind with parts for the whole matrix writes as well.
+        return {**self.rule.parts(), **({"mean": BITS[self.rule.dtype]} if self.centered else {})}
 
     def shared_parts(self) -> dict[str, int]:
         """Return the bits that each part shared by a whole matrix takes, by name."""
-        return {}
-
-    def shared(self, w: Tensor) -> dict[str, Tensor]:
-        """Return the parts that all blocks of the matrix ``w`` share, in their storage dtype."""
-        return {}
-
-    # What all kinds have.
+        return self.rule.shared_parts()
 
     def width(self, columns: int) -> int:
         """Return the weights of a full block in a row of ``columns`` weights."""
@@ -198,11 +164,76 @@ class Format(ABC):
         """Return all bits that a matrix of ``shape`` takes: codes, scales and shared parts."""
         rows, blocks = self.grid(shape)
         scale_bits = rows * blocks * sum(self.block_parts().values())
-        return shape[0] * shape[1] * self.bits + scale_bits + sum(self.shared_parts().values())
+        return self.element.stored_bits(shape[0] * shape[1]) + scale_bits + sum(self.shared_parts().values())
+
+    def stored_bytes(self, shape: tuple[int, int]) -> int:
+        """Return the bytes of ``Quantized.tensors()``: ``storage_bits``, each part padded to whole bytes."""
+        rows, blocks = self.grid(shape)
+        parts = sum(stored_size(bits, rows * blocks) for bits in self.block_parts().values())
+        codes = -(-self.element.stored_bits(shape[0] * shape[1]) // 8)
+        return codes + parts + sum(self.shared_parts().values()) // 8
 
     def effective_bits(self, shape: tuple[int, int]) -> float:
-        """Return the bits a weight that a matrix of ``shape`` takes; exact but for the last byte's padding."""
+        """Return the bits a weight that a matrix of ``shape`` takes; exact but for the padding of last bytes."""
         return self.storage_bits(shape) / (shape[0] * shape[1])
+
+    # Blocks of weights, (..., n).
+
+    def scales(self, blocks: Tensor, shared: Mapping[str, Tensor]) -> Scales:
+        """Return the scales of blocks of weights.
+
+        Args:
+            blocks: float32, ``(..., weights of a block)``.
+            shared: what ``shared(w)`` returned for the matrix.
+
+        Returns:
+            Scales whose block parts have the shape ``blocks.shape[:-1]`` and their storage dtype.
+        """
+        import torch
+
+        if not self.centered:
+            return Scales(self.rule.fit(blocks, shared), shared)
+        mean = blocks.double().mean(-1).to(getattr(torch, self.rule.dtype))
+        mean = mean.where(torch.isfinite(mean), torch.nan)
+        parts = self.rule.fit(blocks - mean.float().unsqueeze(-1), shared)
+        return Scales({**parts, "mean": mean}, shared)
+
+    def steps(self, scales: Scales) -> Tensor:
+        """Return the steps that ``scales`` mean, float32, in the shape of the block parts."""
+        return self.rule.step(scales)
+
+    def zeros(self, scales: Scales) -> Tensor | None:
+        """Return the zero points, float32, in the shape of the block parts; ``None`` in symmetric formats."""
+        return self.rule.zero(scales)
+
+    def means(self, scales: Scales) -> Tensor | None:
+        """Return the means of the blocks, float32; ``None`` in formats that are not centered."""
+        return scales.block["mean"].float() if self.centered else None
+
+    def round_block(self, blocks: Tensor, scales: Scales) -> Tensor:
+        """Return the codes of ``blocks`` (float32, ``(..., n)``) under ``scales`` (block parts ``(...)``)."""
+        if (mean := self.means(scales)) is not None:
+            blocks = blocks - mean.unsqueeze(-1)
+        x = blocks / self.steps(scales).unsqueeze(-1)
+        if (zero := self.zeros(scales)) is not None:
+            x = x.round_().add_(zero.unsqueeze(-1))
+        return self.element.encode(x, scales.shared)
+
+    def decode(self, codes: Tensor, scales: Scales) -> Tensor:
+        """Return the weights, float32, that ``codes`` (``(..., n)``) mean under ``scales`` (block parts ``(...)``)."""
+        x = self.element.decode(codes, scales.shared)
+        if (zero := self.zeros(scales)) is not None:
+            x = x.sub_(zero.unsqueeze(-1))
+        x = x.mul_(self.steps(scales).unsqueeze(-1))
+        if (mean := self.means(scales)) is not None:
+            x = x.add_(mean.unsqueeze(-1))
+        return x
+
+    # Matrices.
+
+    def shared(self, w: Tensor) -> dict[str, Tensor]:
+        """Return the parts that all blocks of the matrix ``w`` share, in their storage dtype."""
+        return self.rule.shared(w)
 
     def fit(self, w: Tensor) -> Scales:
         """Return the scales of the matrix ``w`` (``(out, in)``, any floating dtype).
@@ -223,7 +254,7 @@ class Format(ABC):
         import torch
 
         w = _matrix(w)
-        codes = torch.empty(w.shape, dtype=torch.int8 if self.signed else torch.uint8, device=w.device)
+        codes = torch.empty(w.shape, dtype=torch.int8 if self.element.signed else torch.uint8, device=w.device)
         for rows in _slabs(w):
             codes[rows] = self._encode(w[rows], self._rows(scales, rows))
         return Quantized(self, codes, scales)
@@ -242,12 +273,15 @@ class Format(ABC):
         import torch
 
         out = torch.empty(q.shape, dtype=torch.float32, device=q.codes.device) if out is None else out
-        for rows in _slabs(q.codes):
-            out[rows] = self._decode(q.codes[rows], self._rows(q.scales, rows))
+        if not kernels.dequantize(self, q.codes, q.scales, out.detach()):
+            for rows in _slabs(q.codes):
+                out.detach()[rows] = self._decode(q.codes[rows], self._rows(q.scales, rows))
         return out
 
     def fake_quantize(self, w: Tensor, out: Tensor | None = None) -> Tensor:
-        """Return ``dequantize(quantize(w))``, bit for bit, without keeping codes.
+        """Return ``dequantize(quantize(w))``, bit for bit (but for which NaN a NaN is), without keeping codes.
+
+        A compiled kernel does it where there is one for the device and the format's parts (``formats/kernels``).
 
         Args:
             w: ``(out, in)``, any floating dtype.
@@ -265,11 +299,16 @@ class Format(ABC):
         elif out.shape != w.shape:
             raise ValueError(f"out is {tuple(out.shape)}, the weights are {tuple(w.shape)}")
         shared = self.shared(w)
+        if not kernels.fake_quantize(self, w, shared, out.detach()):
+            self._fake_quantize(w, shared, out.detach())
+        return out
+
+    def _fake_quantize(self, w: Tensor, shared: Mapping[str, Tensor], out: Tensor) -> None:
+        """Do as ``fake_quantize`` says in plain torch: what kernels must equal bit for bit."""
         whole = self._fit(w, shared) if self.block == "none" else None
         for rows in _slabs(w):
             scales = whole or self._fit(w[rows], shared)
-            out.detach()[rows] = self._decode(self._encode(w[rows], scales), scales)
-        return out
+            out[rows] = self._decode(self._encode(w[rows], scales), scales)
 
     def _pieces(self, columns: int) -> Iterator[tuple[slice, slice, int]]:
         """Yield (columns, blocks, width) of the full blocks and, where there is one, of the ragged last block."""
@@ -314,27 +353,6 @@ class Format(ABC):
             ],
             dim=1,
         )
-
-
-class Kind(Protocol):
-    """A family of formats; each module of ``bitlaw.formats`` that assigns one to ``KIND`` adds one."""
-
-    def names(self) -> Iterable[str]:
-        """Return the canonical names of the family's formats."""
-        ...
-
-    def parse(self, name: str) -> Format | None:
-        """Return the format that ``name`` names, or ``None`` if it is none of this family."""
-        ...
-
-
-def split_name(name: str, element: str) -> tuple[str, tuple[str, ...]] | None:
-    """Split ``<element><rest>`` names: return what the regular expression ``element`` matched and the other parts.
-
-    ``split_name("int4_b64", "int[2-8]")`` is ``("int4", ("b64",))``; ``None`` if the first part does not match.
-    """
-    head, *rest = name.split("_")
-    return (head, tuple(rest)) if re.fullmatch(element, head) else None
 
 
 def _matrix(w: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 A fingerprint is the SHA-256 over the syntax trees of some modules and of all ``bitlaw`` modules that these import,
 directly or not, also inside functions. What stands under ``if TYPE_CHECKING`` does not count: it computes nothing.
+C++ that a module compiles counts with it, byte for byte: for ``cpu.py``, ``cpu.cpp`` and ``cpu_*.hpp`` beside it.
 """
 
 from __future__ import annotations
@@ -59,7 +60,16 @@ def _module(name: str) -> tuple[str, tuple[str, ...]]:
     source = file.read_text("utf-8")
     package = name if file.name == "__init__.py" else name.rpartition(".")[0]
     imports = {found for node in ast.walk(_computing(ast.parse(source))) for found in _imported(node, package)}
-    return tree_digest(source), tuple(sorted(imports - {name}))
+    return _with_native(file, tree_digest(source)), tuple(sorted(imports - {name}))
+
+
+def _with_native(file: Path, digest: str) -> str:
+    """Return ``digest``, or one that covers the C++ files of the module ``file`` too, if there are any."""
+    native = sorted([*file.parent.glob(f"{file.stem}.cpp"), *file.parent.glob(f"{file.stem}_*.hpp")])
+    if not native:
+        return digest
+    sums = [f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}" for path in native]
+    return hashlib.sha256("\n".join([digest, *sums]).encode()).hexdigest()
 
 
 def _file(name: str) -> Path | None:

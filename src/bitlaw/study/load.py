@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bitlaw.errors import UserError, unknown
+from bitlaw.formats import grammar
 from bitlaw.study.yaml_file import Location, YamlFile, place, read_yaml
 
 if TYPE_CHECKING:
@@ -96,11 +97,18 @@ def validate(content: Mapping[str, Any], files: Sequence[YamlFile]) -> Study:
         entries: Sequence[Any] = names if section == "laws" else getattr(study, section)
         for index, entry in enumerate(entries):
             if entry in entries[:index]:
-                raise UserError(f"{names[index]} is there twice", place=place([section, index], files))
+                where = _entry(content["formats"], index) if section == "formats" else index
+                raise UserError(f"{names[index]} is there twice", place=place([section, where], files))
     if study.formats and not study.methods:
         location: Location = ["methods" if "methods" in content else "formats"]
         raise UserError("formats need a method to round to them, say `methods: [rtn]`", place=place(location, files))
     return study
+
+
+def _entry(formats: Sequence[str], index: int) -> int:
+    """Return which entry of ``formats``, with braces, the name with this index comes from."""
+    owners = [entry for entry, text in enumerate(formats) for _ in grammar.expand(text)]
+    return owners[index]
 
 
 def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

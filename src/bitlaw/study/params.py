@@ -73,8 +73,12 @@ def _named(kind: str, settings: Mapping[str, type[BaseModel]]) -> Any:
     return _chosen("name", classes)
 
 
-def _canonical_format(name: str) -> str:
-    return str(grammar.parse(name))
+def _canonical_formats(text: str) -> tuple[str, ...]:
+    return tuple(str(grammar.parse(name)) for name in grammar.expand(text))
+
+
+def _flat(entries: tuple[tuple[str, ...], ...]) -> tuple[str, ...]:
+    return tuple(name for entry in entries for name in entry)
 
 
 if TYPE_CHECKING:
@@ -90,10 +94,12 @@ else:
 
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
-FormatName = Annotated[
+FormatNames = Annotated[
     str,
-    AfterValidator(_canonical_format),
-    WithJsonSchema({"type": "string", "description": "a number format, see `bitlaw formats`"}),
+    AfterValidator(_canonical_formats),
+    WithJsonSchema(
+        {"type": "string", "description": "a number format, see `bitlaw formats`; int{3..8}_b{64,128} are twelve"}
+    ),
 ]
 
 
@@ -155,7 +161,7 @@ class Study(Section):
     Attributes:
         title: the report's title.
         models: the models, each from a source.
-        formats: names of number formats; every model is quantized to each.
+        formats: names of number formats, with or without braces; every model is quantized to each.
         methods: rounding methods; every format is tried with each.
         calibration: text for the methods that need one.
         evaluation: text and protocol of the loss.
@@ -166,7 +172,7 @@ class Study(Section):
 
     title: str = "Quantization study"
     models: tuple[ModelEntry, ...] = Field(min_length=1)
-    formats: tuple[FormatName, ...] = ()
+    formats: Annotated[tuple[FormatNames, ...], AfterValidator(_flat)] = ()
     methods: tuple[MethodEntry, ...] = ()
     calibration: Calibration = Calibration()
     evaluation: Evaluation = Evaluation()
