@@ -28,7 +28,7 @@ STUDY: Mapping[str, Any] = {
     "bootstraps": 20,
 }  # fmt: skip
 # What a run of STUDY makes: jobs by rule.
-WHOLE = {"model": 2, "calibrate": 2, "quantize": 8, "evaluate": 10, "table": 1, "laws": 1, "report": 1}
+WHOLE = {"model": 2, "calibrate": 2, "factorize": 2, "quantize": 8, "evaluate": 10, "table": 1, "laws": 1, "report": 1}
 
 
 def text(seed: int) -> str:

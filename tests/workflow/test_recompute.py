@@ -54,22 +54,26 @@ MORE_MODELS = [{"source": "zoo", "name": ["gpt2-0.1m", "llama-0.1m", "opt-0.1m"]
 CASES: dict[str, tuple[Callable[[Checkout], None], dict[str, int]]] = {
     "add a model": (
         override(models=MORE_MODELS),
-        {"model": 1, "calibrate": 1, "quantize": 4, "evaluate": 5, **FINAL},
+        {"model": 1, "calibrate": 1, "factorize": 1, "quantize": 4, "evaluate": 5, **FINAL},
     ),
     "remove a format": (override(formats=["int4_b64"]), FINAL),
     "remove a method": (override(methods=["rtn"]), FINAL),
     "a setting of GPTQ": (
         override(methods=["rtn", {"name": "gptq", "damping": 0.02}]),
+        {"factorize": 2, "quantize": 4, "evaluate": 4, **FINAL},
+    ),
+    "a setting of GPTQ that its factors do not depend on": (
+        override(methods=["rtn", {"name": "gptq", "static_groups": True}]),
         {"quantize": 4, "evaluate": 4, **FINAL},
     ),
     "the default of a setting, spelled out": (override(methods=["rtn", {"name": "gptq", "damping": 0.01}]), {}),
     "the calibration's seed": (
         override(calibration={"seed": 1}),
-        {"calibrate": 2, "quantize": 4, "evaluate": 4, **FINAL},
+        {"calibrate": 2, "factorize": 2, "quantize": 4, "evaluate": 4, **FINAL},
     ),
     "the calibration text": (
         write("calibration.txt", 20),
-        {"calibrate": 2, "quantize": 4, "evaluate": 4, **FINAL},
+        {"calibrate": 2, "factorize": 2, "quantize": 4, "evaluate": 4, **FINAL},
     ),
     "the evaluation text": (write("evaluation.txt", 20), {"evaluate": 10, **FINAL}),
     "the evaluation's window": (override(evaluation={"window": 32, "stride": 31}), {"evaluate": 10, **FINAL}),
@@ -128,7 +132,7 @@ def test_time_stamps_and_records_of_snakemake_decide_nothing(checkout: Checkout)
 
 
 def test_results_of_evaluate_alone_are_enough(checkout: Checkout) -> None:
-    for stage in ("model", "calibrate", "quantize", "table", "laws", "report"):
+    for stage in ("model", "calibrate", "factorize", "quantize", "table", "laws", "report"):
         shutil.rmtree(checkout.root / "results" / stage)
     assert checkout.jobs() == FINAL
 
@@ -137,7 +141,7 @@ def test_another_users_results_are_joined(checkout: Checkout, finished: Checkout
     other = Checkout(tmp_path / "other")
     other.params(models=MORE_MODELS)
     shutil.copytree(finished.root / "results", other.root / "results")
-    assert other.jobs() == {"model": 1, "calibrate": 1, "quantize": 4, "evaluate": 5, **FINAL}
+    assert other.jobs() == {"model": 1, "calibrate": 1, "factorize": 1, "quantize": 4, "evaluate": 5, **FINAL}
 
 
 def test_the_study_of_the_tests_is_what_was_counted() -> None:

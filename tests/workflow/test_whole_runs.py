@@ -109,7 +109,7 @@ def test_a_cell_that_fails_leaves_the_others_alone(tmp_path: Path) -> None:
     results = [path for path in (checkout.root / "results").rglob("*") if path.is_file()]
     made = Counter(path.relative_to(checkout.root).parts[1] for path in results)
     # The other model's are whole; of the broken one there is the description, which reads no weights.
-    assert made == {"model": 2, "calibrate": 1, "quantize": 4, "evaluate": 5}
+    assert made == {"model": 2, "calibrate": 1, "factorize": 1, "quantize": 4, "evaluate": 5}
     assert not list((checkout.root / "results").rglob("*.tmp"))
     assert not (checkout.root / "report").exists()
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from bitlaw.methods.base import Method
+from typing import TYPE_CHECKING
+
 from bitlaw.plugins import Plugins
+
+if TYPE_CHECKING:
+    from bitlaw.methods.base import Method
 
 METHODS: Plugins[Method] = Plugins("bitlaw.methods", "METHOD", "method")

@@ -1,15 +1,25 @@
-"""What a quantization method is."""
+"""What a quantization method is, and what it may look at."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
+
+from bitlaw.errors import UserError
+from bitlaw.methods.stored import StoredLinear
+from bitlaw.methods.work import Inputs, Work, index_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from bitlaw.formats.base import Format, Quantized
+    from bitlaw.models.linears import Linear
+
+Need = Literal["nothing", "calibration", "factors", "windows"]
+"""What a method looks at besides the weights: nothing; the moments of each linear's inputs; the Cholesky factors made
+of these; or the calibration text itself."""
 
 
 class MethodSettings(BaseModel):
@@ -18,29 +28,67 @@ class MethodSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Method(Protocol):
-    """One way to round a matrix to a format. Each module in ``bitlaw.methods`` assigns one to ``METHOD``.
+class Method:
+    """One way to round weights to a format. Each module in ``bitlaw.methods`` assigns one to ``METHOD``.
+
+    A method overrides ``quantize`` if it treats each matrix for itself, else ``quantize_model``.
 
     Attributes:
         Settings: class of its settings; all of them are part of an experiment's identity.
-        needs_calibration: whether ``quantize`` needs the Hessian of the layer's inputs.
     """
 
-    Settings: type[MethodSettings]
-    needs_calibration: bool
+    Settings: ClassVar[type[MethodSettings]]
+
+    def needs(self, settings: Any) -> Need:
+        """Return what the method looks at with these settings."""
+        return "nothing"
+
+    def check(self, fmt: Format, settings: Any) -> None:
+        """Raise ``UserError`` if these settings cannot go with ``fmt``; asked when a study is planned."""
+
+    def factor_settings(self, settings: Any) -> dict[str, Any]:
+        """Return the settings that the factors depend on, for a method that needs factors."""
+        raise NotImplementedError(f"{type(self).__name__} needs no factors")
+
+    def inputs(self, tensors: Mapping[str, Tensor], result: Mapping[str, Any]) -> Callable[[str], Inputs]:
+        """Return the ``Work.inputs`` that the artifact in ``needs`` (its tensors and result) holds.
+
+        Here it is a calibration; a method that needs factors reads these.
+        """
+
+        def of(linear: str) -> Inputs:
+            i = index_of(result, linear)
+            return Inputs(tensors[f"hessian.{i}"], tensors[f"absmean.{i}"])
+
+        return of
 
     def quantize(
-        self, w: Tensor, fmt: Format, settings: Any, hessian: Tensor | None = None
-    ) -> tuple[Quantized, dict[str, Any]]:
+        self, w: Tensor, fmt: Format, settings: Any, inputs: Inputs | None = None
+    ) -> tuple[Quantized | StoredLinear, dict[str, Any]]:
         """Return ``w`` rounded to ``fmt``, and what is worth knowing about how it went.
 
         Args:
             w: weights, ``(out, in)``, any floating dtype; not changed.
             fmt: the format.
             settings: an instance of ``Settings``.
-            hessian: ``2/n sum x x^T`` over the layer's inputs, ``(in, in)`` float32; not changed.
+            inputs: what is known of the layer's inputs.
 
         Returns:
             The quantized matrix, and plain JSON values (which may be NaN) by name.
         """
-        ...
+        raise NotImplementedError(f"{type(self).__name__} rounds whole models only")
+
+    def quantize_model(
+        self, work: Work, fmt: Format, settings: Any
+    ) -> Iterator[tuple[Linear, StoredLinear, dict[str, Any]]]:
+        """Yield each linear of ``work`` with its quantized weights and what is worth knowing about how it went.
+
+        Raises:
+            UserError: with the linear's name as its place.
+        """
+        for linear in work.linears:
+            try:
+                result, info = self.quantize(linear.weight(), fmt, settings, work.inputs(linear.name))
+            except UserError as error:
+                raise UserError(error.message, place=linear.name) from error
+            yield linear, StoredLinear.of(result), info

@@ -1,201 +1,250 @@
 """The GPTQ solver: Frantar et al. 2023 (arXiv 2210.17323), Algorithm 1, for any block format.
 
-All linear algebra is in float32, as in the authors' code. The work matrix is kept transposed, so that a column of
-the weights is contiguous, and inside a lazy block a column is brought up to date when its turn comes (left-looking),
-which reads the errors once instead of rewriting all later columns each time; the sums are the paper's.
+What depends on a layer's inputs alone is a ``Factor``, made once and used by all formats. All linear algebra is in
+float32, as in the authors' code. The weights are kept transposed, so that a column is contiguous, and columns are
+worked on in lazy blocks: inside, ``kernels.gptq_block`` updates later columns one error at a time; the columns behind a
+lazy block get the errors of all its columns by one matrix product.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from bitlaw.errors import UserError
-from bitlaw.formats.base import Quantized, Scales
+from bitlaw.formats import kernels
+from bitlaw.formats.base import Quantized
+from bitlaw.formats.scales import Scales
+from bitlaw.methods.gptq_factor import DAMPING_FACTOR
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from bitlaw.formats.base import Format
-
-DAMPING_FACTOR: Final = 10.0
-"""What the damping is multiplied by after a failed factorization."""
-
-DAMPING_TRIES: Final = 5
-"""Factorizations tried before giving up: with a damping of 0.01, up to 100 times the mean of the diagonal."""
-
-
-class HessianError(UserError):
-    """A Hessian that no admissible damping makes positive definite, or that is not finite."""
+    from bitlaw.methods.gptq_factor import Factor
 
 
 def solve(
     w: Tensor,
-    hessian: Tensor,
+    factor: Factor,
     fmt: Format,
     *,
-    damping: float,
     block_columns: int,
-    act_order: bool,
     static_groups: bool,
+    whole_block: bool = False,
+    energy: float | None = None,
 ) -> tuple[Quantized, dict[str, Any]]:
     """Return ``w`` rounded to ``fmt`` so that ``tr((W - Q) H (W - Q)^T)`` is small, and how it went.
 
-    As in the authors' code: columns whose input is always zero (``H_jj = 0``) are set to zero and get ``H_jj = 1``
-    before the mean of the diagonal is taken for the damping. Scales belong to blocks of columns in the matrix's own
-    order, whatever order the columns are worked on, so the result needs no stored permutation. (With ``act_order``
-    and without ``static_groups`` the authors' code instead forms groups of columns in the permuted order; all other
-    combinations agree with it.) A scale taken on reaching a block is read from fully updated weights, also where
-    blocks are narrower than ``block_columns`` or straddle its borders.
+    As in the authors' code, columns whose input is always zero are set to zero first. Scales belong to blocks of
+    columns in the matrix's own order, whatever order the columns are worked on, so the result needs no stored
+    permutation. (With ``act_order`` and without ``static_groups`` the authors' code instead forms groups of columns in
+    the permuted order; all other combinations agree with it.) A scale taken on reaching a block is read from fully
+    updated weights, also where blocks are narrower than ``block_columns`` or straddle its borders.
 
     A block that decodes to NaN (a NaN or an infinity among its weights, a scale that cannot be stored) hands no error
     on: all other blocks are what they would be if that block's rounding were exact.
 
     Args:
         w: ``(out, in)``, any floating dtype; not changed.
-        hessian: ``(in, in)``, ``2/n sum x x^T``, symmetric; not changed. Its scale does not matter.
+        factor: of the layer's Hessian.
         fmt: the format.
-        damping: share of the mean of H's diagonal that is added to the diagonal.
         block_columns: columns a lazy update covers.
-        act_order: work on columns by falling ``H_jj`` (stable).
-        static_groups: take all scales from the weights before any update.
+        static_groups: take all scales from the weights before any update, else that of a block on reaching it.
+        whole_block: round all columns of a format's block at once, as Sharify et al. 2024 (arXiv 2405.07135),
+            Algorithm 1: the errors of a block b are ``(W_b - Q_b) U_bb^-1``.
+        energy: ``tr(W H W^T)`` of the weights as given.
 
     Returns:
-        The quantized matrix, and: ``damping`` as used; ``damping_tries``, 1 unless factorizations failed, each
-        failure multiplying the damping by ``damping_factor``; ``dead_columns``, how many; ``proxy_loss``,
-        ``tr((W - Q) H (W - Q)^T) / tr(W H W^T)`` with the weights and the Hessian as given.
+        The quantized matrix, and: ``damping`` as used; ``damping_tries``; ``damping_factor``; ``dead_columns``, how
+        many; ``proxy_loss``, ``tr((W - Q) H (W - Q)^T) / energy``, ``None`` without ``energy``.
 
     Raises:
-        ValueError: if the shapes do not fit.
-        HessianError: see there.
+        ValueError: if the shapes do not fit, or for ``whole_block`` with an order of its own.
     """
     rows, columns = w.shape
-    if hessian.shape != (columns, columns):
-        raise ValueError(
-            f"weights of {rows} x {columns} need a {columns} x {columns} Hessian, not {tuple(hessian.shape)}"
-        )
-    original = w.detach().float()
-    h = hessian.detach().to(device=w.device, dtype=torch.float32)
-    if not bool(torch.isfinite(h).all()):
-        raise HessianError("the Hessian is not finite: the model has bad weights or overflows on the text")
-    dead = h.diagonal() == 0
-    # A product keeps a NaN or an infinity in a dead column visible, where assigning zero would hide it.
-    live = original * (~dead).float()
-    damped = h + torch.diag(dead.float())
-    order = torch.argsort(damped.diagonal(), descending=True, stable=True) if act_order else torch.arange(columns)
-    order = order.to(w.device)
-    factor, tries = factorize(damped[order][:, order], damping)
-    quantized = _round_columns(live, factor, order, fmt, block_columns, static_groups)
+    if factor.upper.shape != (columns, columns):
+        expected, found = f"{columns} x {columns}", f"{len(factor.upper)} x {len(factor.upper)}"
+        raise ValueError(f"weights of {rows} x {columns} need the factor of a {expected} Hessian, not a {found} one")
+    work = _Work(w, factor, fmt, static_groups, whole_block)
+    lost = work.run(block_columns, measured=energy is not None)
+    codes = work.codes if work.in_order else work.codes[work.position]
+    quantized = Quantized(fmt, codes.T.contiguous(), work.scales)
     return quantized, {
-        "damping": damping * DAMPING_FACTOR ** (tries - 1),
-        "damping_tries": tries,
+        "damping": factor.damping,
+        "damping_tries": factor.damping_tries,
         "damping_factor": DAMPING_FACTOR,
-        "dead_columns": int(dead.sum()),
-        "proxy_loss": proxy_loss(original, fmt.dequantize(quantized), h),
+        "dead_columns": int(factor.dead.sum()),
+        "proxy_loss": None if energy is None else _proxy_loss(w, quantized, factor, lost, energy),
     }
 
 
-def factorize(h: Tensor, damping: float) -> tuple[Tensor, int]:
-    """Return the upper Cholesky factor ``U`` of the damped inverse, ``U^T U = (H + d mean(diag H) I)^-1``.
+def _proxy_loss(w: Tensor, quantized: Quantized, factor: Factor, lost: float, energy: float) -> float:
+    """Return ``tr((W - Q) H (W - Q)^T) / energy`` without a product of matrices.
 
-    If a factorization fails, the damping ``d`` is multiplied by ``DAMPING_FACTOR`` and it is tried again.
-
-    Args:
-        h: ``(n, n)`` float32, symmetric.
-        damping: the first ``d``.
-
-    Returns:
-        ``U``, and the number of tries, at most ``DAMPING_TRIES``.
-
-    Raises:
-        HessianError: if all tries failed.
+    In working order ``W - Q = E U`` with the errors E, so ``|E|^2 = tr((W - Q) (H' + shift I) (W - Q)^T)``; ``lost`` is
+    ``|E|^2``. H' differs from H in the dead columns alone, where it has 1 and W counts as zero.
     """
-    mean = h.diagonal().mean()
-    for tries in range(1, DAMPING_TRIES + 1):
-        shift = damping * DAMPING_FACTOR ** (tries - 1) * mean
-        lower, failed = torch.linalg.cholesky_ex(h + shift * torch.eye(len(h), device=h.device))
-        if failed == 0:
-            upper, failed = torch.linalg.cholesky_ex(torch.cholesky_inverse(lower), upper=True)
-            if failed == 0 and bool(torch.isfinite(upper).all()):
-                return upper, tries
-    largest = damping * DAMPING_FACTOR ** (DAMPING_TRIES - 1)
-    raise HessianError(
-        f"the Hessian is not positive definite, even with a damping of {largest:g} of its mean diagonal "
-        f"({DAMPING_TRIES} tries): is it symmetric, and made of enough calibration samples?"
-    )
-
-
-def proxy_loss(w: Tensor, q: Tensor, h: Tensor) -> float:
-    """Return ``tr((W - Q) H (W - Q)^T) / tr(W H W^T)``, the relative squared error of the layer's outputs."""
-    error = w - q
-    loss, total = float(((error @ h) * error).sum()), float(((w @ h) * w).sum())
+    error = quantized.fmt.dequantize(quantized).sub_(_live(w, factor))
+    squares = error.square_().sum(0).double()
+    loss = lost - factor.shift * float(squares.sum()) - float(squares[factor.dead].sum())
+    if loss < 0:  # by rounding
+        loss = 0.0
     # Without any output there is none to lose; a loss against a total of zero is infinite, not an exception.
-    return loss / total if total else 0.0 if loss == 0 else float("inf")
+    return loss / energy if energy else 0.0 if loss == 0 else float("inf")
 
 
-class _Columns:
-    """The work matrix: transposed weights in working order, and the errors of the current lazy block.
+def _empty_scales(fmt: Format, w: Tensor) -> Scales:
+    """Return the scales of ``w`` with block parts that are yet to be written."""
+    rows, blocks = fmt.grid((w.shape[0], w.shape[1]))
+    # The scales of one row have the dtypes.
+    parts = {name: part.new_empty((rows, blocks)) for name, part in fmt.fit(w[:1]).block.items()}
+    return Scales(parts, fmt.shared(w))
+
+
+def _live(w: Tensor, factor: Factor) -> Tensor:
+    """Return ``w`` in float32 with zeros in dead columns; ``w`` itself if that is the same."""
+    w = w.detach().float()
+    # A product keeps a NaN or an infinity in a dead column visible, where assigning zero would hide it.
+    return w * (~factor.dead).float() if bool(factor.dead.any()) else w
+
+
+class _Work:
+    """One matrix on its way: columns in working order are rows here.
 
     Attributes:
-        w: ``(in, out)``; rows from ``start`` on lack the updates by the errors of the current lazy block.
-        upper_t: ``U^T``, ``(in, in)``, so that what a column needs is contiguous.
-        errors: ``(columns of the lazy block, out)``, ``(w - q) / U_jj``.
-        start: first column of the current lazy block.
-        done: columns of it that are rounded.
+        w: weights, ``(in, out)`` float32; updated by the errors of all finished lazy blocks.
+        codes: ``(in, out)``.
+        scales: in the matrix's own order; a running scale is written when its block is reached.
+        position: of each column in the working order.
+        blocks: to which block of the format the column of each step belongs.
+        block_of: the same on the device of the weights, where a list would have to be copied to at each use.
     """
 
-    def __init__(self, w: Tensor, upper: Tensor, block_columns: int) -> None:
-        self.w, self.upper_t = w, upper.T.contiguous()
-        self.errors = w.new_empty((block_columns, w.shape[1]))
-        self.start = self.done = 0
+    def __init__(self, w: Tensor, factor: Factor, fmt: Format, static_groups: bool, whole_block: bool) -> None:
+        columns = w.shape[1]
+        self.fmt, self.upper = fmt, factor.upper
+        order = factor.order.tolist()
+        self.in_order = order == list(range(columns))
+        if whole_block and not self.in_order:
+            raise ValueError("whole_block needs the columns from left to right: act_order must be false")
+        live = _live(w, factor)
+        turned = live.T.clone(memory_format=torch.contiguous_format)
+        self.w = turned if self.in_order else turned[factor.order]
+        self.codes = torch.empty_like(self.w, dtype=torch.int8 if fmt.element.signed else torch.uint8)
+        self.position = torch.argsort(factor.order)
+        self.width = columns if fmt.block == "none" else fmt.width(columns)
+        self.blocks = [column // self.width for column in order]
+        self.block_of = factor.order // self.width
+        # One block a row, or one for all, is reached before any update: its scale is the static one.
+        self.running = not static_groups and self.width < columns
+        self.scales = _empty_scales(fmt, live) if self.running else fmt.fit(live)
+        self.whole_block = whole_block
 
-    def current(self, at: Tensor) -> Tensor:
-        """Return the columns ``at`` (positions in working order), fully updated: ``(len(at), out)``."""
-        pending = self.upper_t[at, self.start : self.start + self.done]
-        return torch.addmm(self.w[at], pending, self.errors[: self.done], alpha=-1)
+    def run(self, block_columns: int, measured: bool) -> float:
+        """Round all columns; return the sum of the squares of the errors if it is ``measured``, or else zero."""
+        columns = len(self.w)
+        if self.whole_block:  # a lazy block is one or more whole blocks
+            block_columns = max(1, block_columns // self.width) * self.width
+        errors = self.w.new_empty((min(block_columns, columns), self.w.shape[1]))
+        reached: set[int] = set()
+        lost = []
+        for start in range(0, columns, block_columns):
+            stop = min(start + block_columns, columns)
+            found = errors[: stop - start]
+            if not self._all_groups(start, stop, found):
+                for first, last in self._segments(start, stop, reached):
+                    self._reach(first, start, found, reached)
+                    self._round(first, last, found[first - start : last - start])
+                    self._spread(first, last, stop, found[first - start : last - start])
+            self._spread(start, stop, columns, found)
+            # Rows of float32 sums, and their sum in float64: exact enough, and much faster than all in float64.
+            if measured:
+                lost.append(found.square_().sum(1).sum(dtype=torch.float64))
+        return float(torch.stack(lost).sum()) if lost else 0.0
 
-    def next(self) -> Tensor:
-        """Return the next column, fully updated: ``(out,)``."""
-        at = self.start + self.done
-        pending = self.upper_t[at, self.start : at]
-        return torch.addmv(self.w[at], self.errors[: self.done].T, pending, alpha=-1)
+    def _spread(self, first: int, last: int, stop: int, errors: Tensor) -> None:
+        """Update the columns from ``last`` to ``stop`` by the errors of those from ``first`` to ``last``."""
+        if last < stop:
+            self.w[last:stop].addmm_(self.upper[first:last, last:stop].T, errors, alpha=-1)
 
-    def rounded(self, error: Tensor) -> None:
-        """Take the rounding error ``w - q`` of the column that ``next`` gave; one that is not finite counts as none."""
-        at = self.start + self.done
-        torch.div(error, self.upper_t[at, at], out=self.errors[self.done])
-        self.errors[self.done].nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0)
-        self.done += 1
-        if self.done == len(self.errors):
-            stop = self.start + self.done
-            self.w[stop:].addmm_(self.upper_t[stop:, self.start : stop], self.errors, alpha=-1)
-            self.start, self.done = stop, 0
+    def _all_groups(self, start: int, stop: int, errors: Tensor) -> bool:
+        """Round a lazy block of whole groups with running scales, and return true, or false if no kernel can."""
+        whole = start % self.width == 0 and (stop % self.width == 0 or stop == len(self.w))
+        if not (whole and self.running and self.in_order) or self.whole_block:
+            return False
+        blocks = slice(start // self.width, -(-stop // self.width))
+        parts = {name: part[:, blocks].T.contiguous() for name, part in self.scales.block.items()}
+        w, upper = self.w[start:stop], self.upper[start:stop, start:stop]
+        codes = self.codes[start:stop]
+        if not kernels.gptq_groups(self.fmt, self.scales.shared, w, upper, parts, self.width, codes, errors):
+            return False
+        for name, part in parts.items():
+            self.scales.block[name][:, blocks] = part.T
+        return True
 
+    def _segments(self, start: int, stop: int, reached: set[int]) -> Iterator[tuple[int, int]]:
+        """Yield the runs of columns that can be rounded before another scale must be taken, or whole blocks."""
+        first, known = start, reached | {self.blocks[start]}
+        if self.running or self.whole_block:
+            for at in range(start, stop):
+                if self.blocks[at] not in known:
+                    known.add(self.blocks[at])
+                    yield first, at
+                    first = at
+        yield first, stop
 
-def _round_columns(
-    w: Tensor, upper: Tensor, order: Tensor, fmt: Format, block_columns: int, static_groups: bool
-) -> Quantized:
-    """Round the columns of ``w`` in ``order``; ``upper`` is in that order, the result in the matrix's own."""
-    rows, columns = w.shape
-    scales = fmt.fit(w)
-    width = fmt.width(columns)
-    # One block a row, or one for all, is reached before any update: its scale is the static one.
-    running = not static_groups and width < columns
-    position = torch.argsort(order)
-    work = _Columns(w.T[order].contiguous(), upper, block_columns)
-    codes = torch.empty((columns, rows), dtype=torch.int8 if fmt.signed else torch.uint8, device=w.device)
-    seen: set[int] = set()
-    for column in order.tolist():
-        block = column // width
-        if running and block not in seen:
-            seen.add(block)
-            members = work.current(position[block * width : (block + 1) * width])
-            for name, part in fmt.scales(members.T.contiguous(), scales.shared).block.items():
-                scales.block[name][:, block] = part
-        scale: Scales = scales[:, block]
-        weights = work.next()
-        code = fmt.round_block(weights.unsqueeze(1), scale)
-        codes[column] = code[:, 0]
-        work.rounded(weights - fmt.decode(code, scale)[:, 0])
-    return Quantized(fmt, codes.T.contiguous(), scales)
+    def _reach(self, first: int, start: int, errors: Tensor, reached: set[int]) -> None:
+        """Take the scale of the block of column ``first``, if it is a running one, from fully updated weights."""
+        block = self.blocks[first]
+        if not self.running or block in reached:
+            return
+        reached.add(block)
+        at = self.position[block * self.width : (block + 1) * self.width]
+        members = self.w[at]
+        # Columns behind the lazy block still lack its errors; those in it have them.
+        if first > start:
+            pending = self.upper[start:first, at] * (at >= start + len(errors))
+            members.addmm_(pending.T, errors[: first - start], alpha=-1)
+        for name, part in self.fmt.scales(members.T.contiguous(), self.scales.shared).block.items():
+            self.scales.block[name][:, block] = part
+
+    def _round(self, first: int, last: int, errors: Tensor) -> None:
+        """Round the columns from ``first`` to ``last``, whose scales are known; write codes and errors."""
+        w, upper, codes = self.w[first:last], self.upper[first:last, first:last], self.codes[first:last]
+        each = self.block_of[first:last]
+        if self.whole_block:
+            self._round_at_once(w, upper, self._scales(each), codes, errors)
+            return
+        if self.in_order:  # neighbors share their scales
+            scales = self._scales(slice(self.blocks[first], self.blocks[last - 1] + 1))
+            group = each - self.blocks[first]
+        else:
+            scales, group = self._scales(each), torch.arange(last - first, device=w.device)
+        values = (self.fmt.steps(scales), self.fmt.zeros(scales), self.fmt.means(scales))
+        if not kernels.gptq_block(self.fmt, scales.shared, w, upper, values, group, codes, errors):
+            self._round_one_by_one(w, upper, self._scales(each), codes, errors)
+
+    def _scales(self, blocks: slice | Tensor) -> Scales:
+        """Return the scales of some blocks: block parts of ``(blocks, rows)``."""
+        # The one entry of a scale for the whole matrix belongs to all rows.
+        parts = {name: part.expand(self.w.shape[1], -1)[:, blocks] for name, part in self.scales.block.items()}
+        return Scales({name: part.T.contiguous() for name, part in parts.items()}, self.scales.shared)
+
+    def _round_one_by_one(self, w: Tensor, upper: Tensor, scales: Scales, codes: Tensor, errors: Tensor) -> None:
+        """Do as ``kernels.gptq_block`` in plain torch; the scales have a row for each column."""
+        for j in range(len(w)):
+            code = self.fmt.round_block(w[j].unsqueeze(1), scales[j,])
+            codes[j] = code[:, 0]
+            error = (w[j] - self.fmt.decode(code, scales[j,])[:, 0]) / upper[j, j]
+            errors[j] = error.where(error.isfinite(), 0.0)
+            w[j + 1 :] -= upper[j, j + 1 :].unsqueeze(1) * errors[j]
+
+    def _round_at_once(self, w: Tensor, upper: Tensor, scales: Scales, codes: Tensor, errors: Tensor) -> None:
+        """Round whole blocks: all their columns before any update. The scales have a row for each column."""
+        code = self.fmt.round_block(w.unsqueeze(2), scales)
+        codes.copy_(code[..., 0])
+        error = w - self.fmt.decode(code, scales)[..., 0]
+        error = error.where(error.isfinite(), 0.0)
+        errors.copy_(torch.linalg.solve_triangular(upper.T, error, upper=False))

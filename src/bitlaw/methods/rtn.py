@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from bitlaw.methods.base import Method, MethodSettings
+from bitlaw.methods.work import Inputs
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -16,14 +17,13 @@ class RtnSettings(MethodSettings):
     """RTN has no settings."""
 
 
-class Rtn:
+class Rtn(Method):
     """Round to nearest."""
 
-    Settings: type[MethodSettings] = RtnSettings
-    needs_calibration = False
+    Settings = RtnSettings
 
     def quantize(
-        self, w: Tensor, fmt: Format, settings: RtnSettings, hessian: Tensor | None = None
+        self, w: Tensor, fmt: Format, settings: RtnSettings, inputs: Inputs | None = None
     ) -> tuple[Quantized, dict[str, Any]]:
         """Return ``fmt.quantize(w)`` and no further information; see ``Method.quantize``."""
         return fmt.quantize(w), {}

@@ -1,10 +1,13 @@
-"""Calibration: windows of text chosen by a seed, and the second moments of what each linear sees on them."""
+"""Calibration: windows of text chosen by a seed, and the moments of what each linear sees on them."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,7 +15,8 @@ from torch import nn
 
 from bitlaw.errors import UserError
 from bitlaw.models.linears import Linear
-from bitlaw.models.tokens import CHARS_PER_TOKEN
+from bitlaw.models.load import load_tokenizer
+from bitlaw.models.tokens import CHARS_PER_TOKEN, check_fits, read_text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -20,6 +24,26 @@ if TYPE_CHECKING:
 # Tokens at a time. Fixed, so that sums are made in the same order everywhere.
 BATCH_TOKENS = 4096
 _MARGIN = 64
+
+
+def windows_of(
+    location: Mapping[str, Any], text: Path, protocol: Mapping[str, Any], model: Mapping[str, Any]
+) -> torch.Tensor:
+    """Return the windows of a calibration, (samples, length) int64.
+
+    Args:
+        location: where the model is; see ``load_tokenizer``.
+        text: the file of the text.
+        protocol: ``{"text": {"sha256"}, "samples", "length", "seed"}``.
+        model: result of the model stage.
+
+    Raises:
+        UserError: another text than the protocol says, one that is too short, or windows that the model cannot read.
+    """
+    whole = read_text(text, protocol["text"]["sha256"])
+    windows = sample_windows(load_tokenizer(location), whole, protocol["samples"], protocol["length"], protocol["seed"])
+    check_fits(windows, model, protocol["length"], "length")
+    return windows
 
 
 def sample_windows(tokenizer: PreTrainedTokenizerBase, text: str, samples: int, length: int, seed: int) -> torch.Tensor:
@@ -73,11 +97,23 @@ def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     return ids
 
 
-@torch.no_grad()
-def hessians(
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """Moments of the inputs x of the linears that get them; n counts these inputs.
+
+    Attributes:
+        hessian: ``2/n sum x x^T`` (Frantar et al. 2022, equation 1), (in, in) float32 on the CPU.
+        absmean: ``1/n sum |x|``, (in,) float32 on the CPU.
+    """
+
+    hessian: torch.Tensor
+    absmean: torch.Tensor
+
+
+def moments(
     model: PreTrainedModel, linears: Sequence[Linear], windows: torch.Tensor
-) -> tuple[dict[str, int], list[torch.Tensor]]:
-    """Return H = (2 / n) sum x x^T of the inputs x of each linear (Frantar et al. 2022, equation 1).
+) -> tuple[dict[str, int], list[Moments]]:
+    """Return the moments of what each linear sees.
 
     Args:
         model: a causal language model in evaluation mode.
@@ -85,35 +121,71 @@ def hessians(
         windows: (samples, length) int64 token ids.
 
     Returns:
-        Which matrix belongs to each linear, by its name, and the matrices, (in, in) float32 on the CPU. Linears
-        that get the same tensor (queries, keys and values) share a matrix. n counts the inputs of that matrix.
+        Which moments belong to each linear, by its name, and the moments. Linears that get the same tensor (queries,
+        keys and values) share them.
 
     Raises:
         UserError: a linear that no token reaches.
     """
-    of = _shared_inputs(model, linears, windows[:1, : min(8, windows.shape[1])])
+
+    def run(ids: torch.Tensor) -> Any:
+        return model(input_ids=ids.to(model.device), use_cache=False, logits_to_keep=1)
+
+    return moments_of(
+        linears, partial(run, windows[:1, :8]), [partial(run, ids) for ids in batches(windows)], model.device
+    )
+
+
+def batches(windows: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Return ``windows`` cut into batches of about ``BATCH_TOKENS`` tokens."""
+    parts: tuple[torch.Tensor, ...] = windows.split(max(1, BATCH_TOKENS // windows.shape[1]))
+    return parts
+
+
+@torch.no_grad()
+def moments_of(
+    linears: Sequence[Linear],
+    trial: Callable[[], Any],
+    runs: Iterable[Callable[[], Any]],
+    device: torch.device | str = "cpu",
+) -> tuple[dict[str, int], list[Moments]]:
+    """Return the moments of what each linear sees while ``runs`` are called; see ``moments``.
+
+    Args:
+        linears: whose inputs to sum up.
+        trial: a short run that shows which linears get the same tensor.
+        runs: each runs the linears on some of the inputs.
+        device: where the linears are.
+
+    Raises:
+        UserError: a linear that no token reaches.
+    """
+    of = _shared_inputs(linears, trial)
     leaders: dict[int, Linear] = {}
     for linear in linears:
         leaders.setdefault(of[linear.name], linear)
-    device = model.device
-    sums = [torch.zeros(leaders[i].shape[1], leaders[i].shape[1], device=device) for i in range(len(leaders))]
+    widths = [leaders[i].shape[1] for i in range(len(leaders))]
+    squares = [torch.zeros(width, width, device=device) for width in widths]
+    sizes = [torch.zeros(width, dtype=torch.float64, device=device) for width in widths]
     counts = [0] * len(leaders)
 
     def add(index: int, x: torch.Tensor) -> None:
         rows = x.reshape(-1, x.shape[-1]).float()
-        sums[index].addmm_(rows.T, rows)
+        squares[index].addmm_(rows.T, rows)
+        sizes[index] += rows.abs().sum(0)
         counts[index] += rows.shape[0]
 
-    step = max(1, BATCH_TOKENS // windows.shape[1])
-    _watch(
-        {linear.module: partial(add, i) for i, linear in leaders.items()},
-        lambda: [model(input_ids=ids.to(device), use_cache=False, logits_to_keep=1) for ids in windows.split(step)],
-    )
-    return of, [(total * (2.0 / count)).cpu() for total, count in zip(sums, counts, strict=True)]
+    with _watched({linear.module: partial(add, i) for i, linear in leaders.items()}):
+        for run in runs:
+            run()
+    return of, [
+        Moments((square * (2.0 / count)).cpu(), (size / count).float().cpu())
+        for square, size, count in zip(squares, sizes, counts, strict=True)
+    ]
 
 
-def _shared_inputs(model: PreTrainedModel, linears: Sequence[Linear], ids: torch.Tensor) -> dict[str, int]:
-    """Return a number for each linear, equal for linears that get the same tensor in a short trial run."""
+def _shared_inputs(linears: Sequence[Linear], trial: Callable[[], Any]) -> dict[str, int]:
+    """Return a number for each linear, equal for linears that get the same tensor in a trial run."""
     seen: dict[str, torch.Tensor] = {}
     versions: dict[str, int] = {}
 
@@ -121,10 +193,8 @@ def _shared_inputs(model: PreTrainedModel, linears: Sequence[Linear], ids: torch
         # Kept alive, so that no two inputs can lie at the same address one after the other.
         seen[name], versions[name] = x, x._version
 
-    _watch(
-        {linear.module: partial(keep, linear.name) for linear in linears},
-        lambda: model(input_ids=ids.to(model.device), use_cache=False),
-    )
+    with _watched({linear.module: partial(keep, linear.name) for linear in linears}):
+        trial()
     numbers: dict[tuple[object, ...], int] = {}
     of: dict[str, int] = {}
     for linear in linears:
@@ -136,14 +206,15 @@ def _shared_inputs(model: PreTrainedModel, linears: Sequence[Linear], ids: torch
     return of
 
 
-def _watch(watchers: dict[nn.Module, Callable[[torch.Tensor], None]], run: Callable[[], Any]) -> None:
-    """Call ``run`` while each module's watcher sees the module's input."""
+@contextmanager
+def _watched(watchers: dict[nn.Module, Callable[[torch.Tensor], None]]) -> Iterator[None]:
+    """Show each module's input to its watcher inside the ``with`` block."""
     handles = [
         module.register_forward_pre_hook(lambda _, args, watcher=watcher: watcher(args[0]))
         for module, watcher in watchers.items()
     ]
     try:
-        run()
+        yield
     finally:
         for handle in handles:
             handle.remove()

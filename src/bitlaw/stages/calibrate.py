@@ -1,4 +1,4 @@
-"""What the linears of a model see: second moments of their inputs on calibration text, as GPTQ needs them."""
+"""What the linears of a model see: moments of their inputs on calibration text, as GPTQ and AWQ need them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from bitlaw.stage import Job
 class CalibrateStage:
     """Spec ``{"text": {"sha256"}, "samples", "length", "seed"}``; parent ``model``.
 
-    Tensors ``hessian.<i>``: (in, in) float32, one for each distinct input; result ``{"of": {linear: i}, "tokens": n}``.
+    Tensors ``hessian.<i>``, (in, in) float32, and ``absmean.<i>``, (in,) float32, one of each for each distinct
+    input; result ``{"of": {linear: i}, "tokens": n}``.
     """
 
     suffix = ".safetensors"
@@ -23,23 +24,21 @@ class CalibrateStage:
         return ()
 
     def run(self, job: Job) -> None:
-        """Write the second moments.
+        """Write the moments.
 
         Raises:
             UserError: another text than the spec says, or one that is too short.
         """
-        from bitlaw.models.calibration import hessians, sample_windows
+        from bitlaw.models.calibration import moments, windows_of
         from bitlaw.models.linears import quantizable
-        from bitlaw.models.load import load_model, load_tokenizer
-        from bitlaw.models.tokens import check_fits, read_text
+        from bitlaw.models.load import load_model
 
-        spec, location = job.spec, job.hints["model"]
-        text = read_text(Path(job.hints["text"]), spec["text"]["sha256"])
-        windows = sample_windows(load_tokenizer(location), text, spec["samples"], spec["length"], spec["seed"])
-        check_fits(windows, read_json(job.one("model")), spec["length"], "length")
+        location = job.hints["model"]
+        windows = windows_of(location, Path(job.hints["text"]), job.spec, read_json(job.one("model")))
         model = load_model(location, device=str(job.hints.get("device", "cpu")))
-        of, found = hessians(model, quantizable(model), windows)
-        tensors = {f"hessian.{i}": hessian for i, hessian in enumerate(found)}
+        of, found = moments(model, quantizable(model), windows)
+        tensors = {f"hessian.{i}": one.hessian for i, one in enumerate(found)}
+        tensors |= {f"absmean.{i}": one.absmean for i, one in enumerate(found)}
         write_tensors(job.out, job.header, tensors, {"of": of, "tokens": windows.numel()})
 
 

@@ -12,7 +12,6 @@ from bitlaw.artifacts import read_header, read_json, read_tensors, write_json
 from bitlaw.stage import Job
 
 if TYPE_CHECKING:
-    import torch
     from transformers import PreTrainedModel
 
 
@@ -71,30 +70,18 @@ class EvaluateStage:
 
     def _swap_in(self, model: PreTrainedModel, path: Path, stack: ExitStack) -> dict[str, Any]:
         """Let ``model`` compute with the weights in ``path`` until ``stack`` closes; return their description."""
+        from bitlaw.formats.grammar import parse
+        from bitlaw.methods.stored import stored_linears
         from bitlaw.models.linears import quantizable, swapped
 
         linears = quantizable(model)
         tensors, result = read_tensors(path)
         header = read_header(path)
         shapes = {linear.name: linear.shape for linear in linears}
-        stack.enter_context(swapped(linears, _weights(tensors, header["spec"]["format"], shapes)))
+        stored = stored_linears(tensors, parse(header["spec"]["format"]), shapes)
+        stack.enter_context(swapped(linears, {name: one.weight() for name, one in stored.items()}))
         about = {name: value for name, value in result.items() if name != "linears"}
         return {**about, **{name: header["spec"][name] for name in ("format", "method", "settings")}}
-
-
-def _weights(
-    tensors: dict[str, torch.Tensor], name: str, shapes: Mapping[str, tuple[int, int]]
-) -> dict[str, torch.Tensor]:
-    """Return the weights (out, in) that packed ``tensors`` of the format ``name`` stand for, by linear."""
-    from bitlaw.formats.base import Quantized
-    from bitlaw.formats.grammar import parse
-
-    parts: dict[str, dict[str, torch.Tensor]] = {}
-    for full, tensor in tensors.items():
-        linear, _, part = full.rpartition("/")
-        parts.setdefault(linear, {})[part] = tensor
-    fmt = parse(name)
-    return {linear: fmt.dequantize(Quantized.from_tensors(fmt, shapes[linear], part)) for linear, part in parts.items()}
 
 
 STAGE = EvaluateStage()

@@ -108,7 +108,14 @@ def _quantized(labels: Mapping[str, Any], quantized: Mapping[str, Any] | None, n
         "seed": calibration.get("seed"),
     }
     if quantized is None:
-        baseline = {"element": "none", "bits": 16, "block": "none", "settings": "{}"}
+        baseline = {
+            "element": "none",
+            "bits": 16,
+            "block": "none",
+            "settings": "{}",
+            "scale_rule": "none",
+            "scale_dtype": "none",
+        }
         numbers = {"effective_bits": 16.0, "q_ratio": 0.0, "model_bits": 16.0 * n_total, "sqnr_db": math.nan}
         return {**columns, **baseline, **numbers}
     number = grammar.parse(quantized["format"])
@@ -116,12 +123,14 @@ def _quantized(labels: Mapping[str, Any], quantized: Mapping[str, Any] | None, n
     return {
         **columns,
         "format": str(number),
-        "element": number.element,
+        "element": number.element.name,
         "bits": number.bits,
         "block": str(number.block),
+        "scale_rule": number.scale_rule,
+        "scale_dtype": number.scale_dtype,
         "settings": canonical(quantized["settings"]),
         "effective_bits": bits,
-        "q_ratio": 1.0,
+        "q_ratio": 1.0 - quantized["kept"] / weights,
         "model_bits": weights * bits + 16.0 * (n_total - weights),
         "sqnr_db": float(quantized["sqnr_db"]),
     }

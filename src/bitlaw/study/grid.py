@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bitlaw.errors import UserError, unknown
+from bitlaw.formats import grammar
 from bitlaw.methods import METHODS
 from bitlaw.models.sources import SOURCES
 from bitlaw.models.sources.base import ModelSpec
@@ -42,8 +43,9 @@ def expand(loaded: Loaded) -> Grid:
     """
     study = loaded.study
     evaluation_text = _text(loaded, "evaluation")
-    needs_calibration = any(METHODS[method.name].needs_calibration for method in study.methods)
-    calibration_text = _text(loaded, "calibration") if needs_calibration and study.formats else None
+    _check_methods(loaded)
+    calibrated = any(METHODS[method.name].needs(method) != "nothing" for method in study.methods)
+    calibration_text = _text(loaded, "calibration") if calibrated and study.formats else None
     for index, law in enumerate(study.laws):
         if law.text not in (None, evaluation_text.name):
             raise unknown("text", law.text, [evaluation_text.name], place=loaded.place("laws", index, "text"))
@@ -76,31 +78,58 @@ class _Branch:
         self.artifacts = [self.model]
         self.cells: list[tuple[Artifact, dict[str, Any]]] = []
         self._cell(None, UNQUANTIZED, "none", None)
-        hessians = self._calibrate(study.calibration.model_dump(mode="json", exclude={"text"}), calibration)
+        self.calibration = study.calibration.model_dump(mode="json", exclude={"text"})
+        self.calibration_text = calibration
+        self.shared: dict[str, Artifact] = {}
         for fmt in study.formats:
             for method in study.methods:
-                settings = method.model_dump(mode="json", exclude={"name"})
-                calibrated = hessians if METHODS[method.name].needs_calibration else None
-                self._quantize(fmt, method.name, settings, calibrated, calibration)
+                self._quantize(fmt, method)
 
-    def _calibrate(self, protocol: Mapping[str, Any], text: Text | None) -> Artifact | None:
-        if text is None:
-            return None
-        spec = {**protocol, "text": {"sha256": text.sha256}}
-        hints = {"model": self.location, "text": str(text.path)}
-        label = re.sub(r"[^A-Za-z0-9._-]+", "-", text.name)
-        made = Artifact("calibrate", spec, {"model": (self.model,)}, f"{self.name}/{label}", hints)
+    def _quantize(self, fmt: str, entry: Any) -> None:
+        """Add a format by a method, with what the method looks at."""
+        method, settings = METHODS[entry.name], entry.model_dump(mode="json", exclude={"name"})
+        spec: dict[str, Any] = {"format": fmt, "method": entry.name, "settings": settings}
+        hints: dict[str, Any] = {"model": self.location}
+        parents = {"model": (self.model,)}
+        need = method.needs(entry)
+        if need == "calibration":
+            parents[need] = (self._calibrate(),)
+        elif need == "factors":
+            parents[need] = (self._factorize(method.factor_settings(entry)),)
+        elif need == "windows":
+            protocol, text = self._calibration()
+            spec, hints = {**spec, "calibration": protocol}, {**hints, "text": text}
+        made = Artifact("quantize", spec, parents, f"{self.name}/{fmt}-{entry.name}", hints)
         self.artifacts.append(made)
-        return made
+        self._cell(made, fmt, entry.name, None if need == "nothing" else self.calibration_text)
 
-    def _quantize(
-        self, fmt: str, method: str, settings: Mapping[str, Any], hessians: Artifact | None, text: Text | None
-    ) -> None:
-        spec = {"format": fmt, "method": method, "settings": dict(settings)}
-        parents = {"model": (self.model,), **({"calibration": (hessians,)} if hessians else {})}
-        made = Artifact("quantize", spec, parents, f"{self.name}/{fmt}-{method}", {"model": self.location})
-        self.artifacts.append(made)
-        self._cell(made, fmt, method, text if hessians else None)
+    def _calibrate(self) -> Artifact:
+        """Return the calibration of the model, which all methods and formats share."""
+        spec, text = self._calibration()
+        hints = {"model": self.location, "text": text}
+        return self._shared("calibrate", spec, {"model": (self.model,)}, hints)
+
+    def _factorize(self, settings: dict[str, Any]) -> Artifact:
+        """Return the factors of the calibration under ``settings``, which all formats share."""
+        parents = {"model": (self.model,), "calibration": (self._calibrate(),)}
+        return self._shared("factorize", settings, parents, {"model": self.location})
+
+    def _calibration(self) -> tuple[dict[str, Any], str]:
+        """Return the protocol of the calibration, as it determines artifacts, and the file of its text."""
+        assert self.calibration_text is not None  # read if any method needs it
+        return {**self.calibration, "text": {"sha256": self.calibration_text.sha256}}, str(self.calibration_text.path)
+
+    def _shared(
+        self, stage: str, spec: dict[str, Any], parents: Mapping[str, tuple[Artifact, ...]], hints: dict[str, Any]
+    ) -> Artifact:
+        """Return the artifact of ``stage`` on the calibration text; the same one for the same ``spec``."""
+        assert self.calibration_text is not None
+        name = f"{stage} {spec}"  # a key would do as well, but costs more than the rest of a cell
+        if name not in self.shared:
+            label = f"{self.name}/{re.sub(r'[^A-Za-z0-9._-]+', '-', self.calibration_text.name)}"
+            self.shared[name] = Artifact(stage, spec, parents, label, hints)
+            self.artifacts.append(self.shared[name])
+        return self.shared[name]
 
     def _cell(self, quantized: Artifact | None, fmt: str, method: str, calibration: Text | None) -> None:
         spec = {**self.protocol, "text": {"sha256": self.text.sha256}}
@@ -120,6 +149,16 @@ class _Branch:
         }
         self.artifacts.append(made)
         self.cells.append((made, row))
+
+
+def _check_methods(loaded: Loaded) -> None:
+    """Raise ``UserError`` for a method that cannot round to a format of the study."""
+    for index, entry in enumerate(loaded.study.methods):
+        for name in loaded.study.formats:
+            try:
+                METHODS[entry.name].check(grammar.parse(name), entry)
+            except UserError as error:
+                raise UserError(error.message, place=loaded.place("methods", index)) from None
 
 
 def _models(loaded: Loaded) -> list[ModelSpec]:

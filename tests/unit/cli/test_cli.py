@@ -71,7 +71,7 @@ def test_every_command_explains_itself(capsys: pytest.CaptureFixture[str], name:
     ("argv", "message"),
     [
         (["pln"], "unknown command 'pln'; did you mean 'plan'?"),
-        (["xyz"], "unknown command 'xyz'; valid: figure, formats, make, models, plan, run, schema, summary"),
+        (["xyz"], "unknown command 'xyz'; valid: export, figure, formats, make, models, plan, run, schema, summary"),
         (["plan", "--mising"], "plan: unknown argument '--mising'; did you mean '--missing'?"),
         (["--helpp"], "unknown argument '--helpp'; did you mean '--help'?"),
         (["plan", "--study"], "plan: argument --study: expected one argument; see `bitlaw plan --help`"),
@@ -132,10 +132,10 @@ def test_plan(project: Project, run: Run) -> None:
     assert (code, err) == (0, "")
     assert out.splitlines()[0].split() == ["stage", "needs", "has", "misses"]
     assert ["quantize", "2", "0", "2"] in [line.split() for line in out.splitlines()]
-    assert out.splitlines()[-1] == "10 to make: snakemake --cores N"
+    assert out.splitlines()[-1] == "11 to make: snakemake --cores N"
     assert not (project.root / "results").exists()
     _, out, _ = run("plan", "--missing")
-    assert len(out.splitlines()) == 10
+    assert len(out.splitlines()) == 11
     assert all(line.startswith("results/") for line in out.splitlines())
     _, out, _ = run("plan", "--json")
     assert json.loads(out)["evaluate"] == {"needs": 3, "has": 0, "misses": 3}
@@ -147,7 +147,7 @@ def test_plan(project: Project, run: Run) -> None:
 
 def test_another_study_is_taken_as_it_is(project: Project, run: Run) -> None:
     project.params("study: small\nformats: []\n")
-    assert run("plan", "--study", "small")[1].splitlines()[-1].startswith("10 to make")
+    assert run("plan", "--study", "small")[1].splitlines()[-1].startswith("11 to make")
     assert run("plan")[1].splitlines()[-1].startswith("5 to make")
 
 
@@ -168,10 +168,20 @@ def test_models(project: Project, run: Run) -> None:
 def test_formats(run: Run) -> None:
     code, out, err = run("formats")
     assert (code, err) == (0, "")
-    assert {"int4_b64", "mxint4_b32", "int8_row"} <= set(out.splitlines())
-    _, out, _ = run("formats", "int4_b64", "mxint4_b32")
-    assert "int4_b64: element int4, 4 bits, block 64" in out
-    assert "4.25 bits a weight in a 4096 x 4096 matrix" in out
+    names = [line.split()[0] for line in out.splitlines() if line]
+    assert {"int4_b64", "mxint4_b32", "int4_g128_asym", "nvfp4_b16"} <= set(names)
+    code, out, _ = run("formats", "nf4_b64", "mxfp4*_b32*")
+    lines = out.splitlines()
+    assert len(lines) == 6 and lines[1].startswith("nf4_b64") and "4.5000" in lines[1] and "bitsandbytes" in lines[1]
+    code, out, _ = run("formats", "--names")
+    assert {"int4_b64", "int8_row", "mxint4_b16_rceil", "dyn3_b4096_sf32_centered"} <= set(out.splitlines())
+    code, out, _ = run("formats", "fp4_b64", "--json")
+    (row,) = json.loads(out)
+    assert (row["format"], row["bits"], row["block"], row["effective_bits"]) == ("fp4_e2m1_b64", 4, 64, 4.25)
+    # The error of rounding to nearest, by simulation in another place: half a percent of slack for 2^20 numbers.
+    assert row["gmse"] == pytest.approx(0.0135, rel=0.02)
+    code, _, err = run("formats", "x*")
+    assert code == 2 and err == "bitlaw: no number format matches 'x*'; 'bitlaw formats --names' lists all\n"
 
 
 # ---- the schema

@@ -18,19 +18,20 @@ PAGE = (REPOSITORY / "docs" / "extending.md").read_text("utf-8")
 EXAMPLES = dict(EXAMPLE.findall(PAGE))
 
 USES = {
-    "src/bitlaw/formats/ternary.py": """
+    "src/bitlaw/formats/logarithmic.py": """
         import torch
         from bitlaw.formats import grammar
-        assert "ternary_b16" in grammar.known_names()
-        fmt = grammar.parse("ternary_b16")
-        assert str(fmt) == "ternary_b16" and grammar.modules("ternary_b16") == ("bitlaw.formats.ternary",)
+        assert "log4_b16" in grammar.known_names() and "log4_b64" in grammar.usual_names()
+        fmt = grammar.parse("log4_b16")
+        assert str(fmt) == "log4_b16" and grammar.modules("log4_b16") == ("bitlaw.formats.logarithmic",)
         w = torch.randn(8, 40, generator=torch.Generator().manual_seed(0))
         q = fmt.quantize(w)
-        assert fmt.effective_bits(w.shape) == 2 + 3 * 32 / 40
+        assert fmt.effective_bits(w.shape) == 4 + 3 * 16 / 40
         again = type(q).from_tensors(fmt, q.shape, q.tensors())
         assert torch.equal(fmt.dequantize(again), fmt.dequantize(q))
-        assert set(q.codes.unique().tolist()) == {-1, 0, 1}
-        assert torch.allclose(fmt.dequantize(q)[0, :16].abs().max(), w[0, :16].abs().mean())
+        assert torch.equal(fmt.dequantize(q), fmt.fake_quantize(w))
+        ratios = fmt.dequantize(q)[0, :16] / w[0, :16].abs().max().half().float()
+        assert torch.equal(ratios.abs(), 2.0 ** ratios.abs().log2().round())
         w[2, 3], w[5] = float("nan"), 0.0
         broken = fmt.dequantize(fmt.quantize(w))
         assert broken[2, :16].isnan().all() and broken[2, 16:].isfinite().all() and (broken[5] == 0).all()
@@ -123,7 +124,7 @@ def test_the_example_works(name: str, package: Path, tmp_path: Path) -> None:
 def test_a_study_takes_them(package: Path, tmp_path: Path) -> None:
     study = {
         "models": [{"source": "shelf", "path": str(REPOSITORY / "data" / "zoo")}],
-        "formats": ["ternary_row"],
+        "formats": ["log3_row"],
         "methods": [{"name": "clip", "shares": [1.0, 0.9]}],
         "evaluation": {"text": {"source": "folder", "path": "notes"}},
         "laws": ["noise"],

@@ -1,23 +1,25 @@
-"""GPTQ against an obvious reference: optimal brain quantization, column by column, with a fresh inverse each time."""
+"""The solver of GPTQ against an obvious reference: optimal brain quantization with a fresh inverse for each column."""
 
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Any
 
 import pytest
 import torch
-from pydantic import ValidationError
 from torch import Tensor
 
-from bitlaw.formats.base import Quantized, Scales
+from bitlaw.formats import kernels
+from bitlaw.formats.base import Format, Quantized
 from bitlaw.formats.grammar import parse
-from bitlaw.methods import METHODS
-from bitlaw.methods.gptq_solver import HessianError, factorize, proxy_loss
+from bitlaw.formats.kernels import cpu
+from bitlaw.formats.scales import Scales
+from bitlaw.methods.gptq_factor import HessianError, factorize
+from bitlaw.methods.gptq_solver import solve
 
 torch.set_num_threads(1)
 
-GPTQ = METHODS["gptq"]
 ORDERS = [(act_order, static) for act_order in (False, True) for static in (False, True)]
 
 
@@ -34,8 +36,24 @@ def correlated(columns: int = 40, seed: int = 1, samples: int = 400) -> Tensor:
     return 2 * x.T @ x / samples
 
 
-def gptq(w: Tensor, h: Tensor, name: str, **settings: Any) -> tuple[Quantized, dict[str, Any]]:
-    return GPTQ.quantize(w, parse(name), GPTQ.Settings.model_validate(settings), h)
+def energy(w: Tensor, h: Tensor) -> float:
+    return float((w.double() @ h.double() * w.double()).sum())
+
+
+def gptq(
+    w: Tensor, h: Tensor, name: str, damping: float = 0.01, act_order: bool = False, **settings: Any
+) -> tuple[Quantized, dict[str, Any]]:
+    settings = {"block_columns": 128, "static_groups": False, "energy": energy(w, h), **settings}
+    return solve(w, factorize(h, damping, act_order), parse(name), **settings)
+
+
+def loss(w: Tensor, q: Tensor, h: Tensor) -> float:
+    """``tr((W - Q) H (W - Q)^T) / tr(W H W^T)``, as it is written."""
+    return energy(w - q, h) / energy(w, h)
+
+
+def take(scales: Scales, block: int) -> Scales:
+    return Scales({name: part[:, block] for name, part in scales.block.items()}, scales.shared)
 
 
 def slow_gptq(
@@ -43,7 +61,7 @@ def slow_gptq(
 ) -> Quantized:
     """Each step inverts the Hessian of the columns left and updates all of them at once, in float64."""
     fmt = parse(name)
-    rows, columns = w.shape
+    columns = w.shape[1]
     width = fmt.width(columns)
     h, w = h.double(), w.double()
     for j in range(columns):
@@ -53,19 +71,40 @@ def slow_gptq(
     h += damping * h.diagonal().mean() * torch.eye(columns, dtype=torch.float64)
     scales = fmt.fit(w.float())
     reached: set[int] = set()
-    codes = torch.zeros(rows, columns, dtype=torch.int8)
+    codes = torch.zeros(w.shape, dtype=torch.int8 if fmt.element.signed else torch.uint8)
     for step, j in enumerate(order):
         block = slice(j // width * width, min((j // width + 1) * width, columns))
         if not static_groups and block.start not in reached and fmt.block != "none":
             reached.add(block.start)
-            fresh = fmt.scales(w[:, block].float(), {}).block["scale"]
-            scales.block["scale"][:, j // width] = fresh
-        scale = Scales({"scale": scales.block["scale"][:, j // width]})
+            for part, fresh in fmt.scales(w[:, block].float(), scales.shared).block.items():
+                scales.block[part][:, j // width] = fresh
+        scale = take(scales, 0 if fmt.block == "none" else j // width)
         codes[:, j] = fmt.round_block(w[:, j : j + 1].float(), scale)[:, 0]
         error = w[:, j] - fmt.decode(codes[:, j : j + 1], scale)[:, 0].double()
         left = order[step:]
         inverse = torch.linalg.inv(h[left][:, left])
         w[:, left] -= torch.outer(error, inverse[0] / inverse[0, 0])
+    return Quantized(fmt, codes, scales)
+
+
+def slow_whole_blocks(w: Tensor, h: Tensor, name: str, static_groups: bool, damping: float = 0.01) -> Quantized:
+    """Sharify et al. 2024, Algorithm 1, in float64, with the whole rest updated after each block."""
+    fmt = parse(name)
+    columns = w.shape[1]
+    width = fmt.width(columns)
+    h, w = h.double(), w.double()
+    damped = h + damping * h.diagonal().mean() * torch.eye(columns, dtype=torch.float64)
+    upper = torch.linalg.cholesky(torch.linalg.inv(damped), upper=True)
+    scales = fmt.fit(w.float())
+    codes = torch.zeros(w.shape, dtype=torch.int8 if fmt.element.signed else torch.uint8)
+    for number, start in enumerate(range(0, columns, width)):
+        block, later = slice(start, start + width), slice(start + width, columns)
+        if not static_groups:
+            for part, fresh in fmt.scales(w[:, block].float(), scales.shared).block.items():
+                scales.block[part][:, number] = fresh
+        codes[:, block] = fmt.round_block(w[:, block].float(), take(scales, number))
+        error = w[:, block] - fmt.decode(codes[:, block], take(scales, number)).double()
+        w[:, later] -= error @ torch.linalg.inv(upper[block, block]) @ upper[block, later]
     return Quantized(fmt, codes, scales)
 
 
@@ -77,7 +116,121 @@ def test_equals_the_slow_reference(name: str, act_order: bool, static: bool, blo
     q, _ = gptq(w, h, name, act_order=act_order, static_groups=static, block_columns=block_columns)
     expected = slow_gptq(w, h, name, act_order, static)
     assert torch.equal(q.codes, expected.codes)
-    assert torch.equal(q.scales.block["scale"], expected.scales.block["scale"])
+    assert_equal_parts(q, expected)
+
+
+def assert_equal_parts(a: Quantized, b: Quantized) -> None:
+    for name, part in a.scales.block.items():
+        assert torch.equal(part, b.scales.block[name]), name
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["nf4_b16", "mxfp4_e2m1_b16", "nvfp4_b16", "int3_g16_asym", "int4_b16_centered", "dyn8_b16", "fp3_b32"]
+    + ["quantile4_b16", "ternary_b16"],
+)
+@pytest.mark.parametrize(("act_order", "static"), ORDERS)
+def test_equals_the_slow_reference_for_all_kinds(name: str, act_order: bool, static: bool) -> None:
+    w, h = weights(), correlated()
+    q, _ = gptq(w, h, name, act_order=act_order, static_groups=static, block_columns=24)
+    expected = slow_gptq(w, h, name, act_order, static)
+    assert torch.equal(q.codes, expected.codes)
+    # A zero point, a centered block's mean and a float16 scale may round the other way in float32.
+    assert torch.allclose(q.fmt.dequantize(q), q.fmt.dequantize(expected), rtol=2e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("block_columns", [1, 40, 100])
+@pytest.mark.parametrize("static", [False, True])
+@pytest.mark.parametrize("name", ["mxint4_b16", "mxint3_b32", "mxfp4_e2m1_b16", "mxfp6_e2m3_row"])
+def test_whole_blocks_equal_their_slow_reference(name: str, static: bool, block_columns: int) -> None:
+    w, h = weights(12, 100), correlated(100)
+    q, info = gptq(w, h, name, static_groups=static, whole_block=True, block_columns=block_columns)
+    expected = slow_whole_blocks(w, h, name, static)
+    assert torch.equal(q.codes, expected.codes)
+    assert_equal_parts(q, expected)
+    assert info["proxy_loss"] == pytest.approx(loss(w, q.fmt.dequantize(q), h), rel=1e-4)
+
+
+def test_whole_blocks_need_the_columns_in_order() -> None:
+    with pytest.raises(ValueError, match="act_order must be false"):
+        gptq(weights(), correlated(), "mxint4_b16", act_order=True, whole_block=True)
+
+
+@pytest.mark.parametrize(
+    "name", ["int4_b16", "int3_g16_asym", "mxfp4_e2m1_b16", "dyn8_b16", "int4_b16_centered", "nf4_none"]
+)
+@pytest.mark.parametrize(("act_order", "static"), ORDERS)
+def test_kernel_and_plain_torch_agree_bit_for_bit(
+    name: str, act_order: bool, static: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if cpu.library() is None:
+        pytest.skip("no compiler")
+    w, h = weights(20, 96), correlated(96)
+    w[3, 50] = math.inf
+    compiled, info = gptq(w, h, name, act_order=act_order, static_groups=static, block_columns=40)
+    monkeypatch.setattr(kernels, "gptq_block", lambda *_: False)
+    plain, plain_info = gptq(w, h, name, act_order=act_order, static_groups=static, block_columns=40)
+    assert torch.equal(compiled.codes, plain.codes)
+    for part, values in compiled.scales.block.items():
+        assert torch.equal(values.nan_to_num(nan=-1.0), plain.scales.block[part].nan_to_num(nan=-1.0))
+    assert math.isnan(info["proxy_loss"])
+    assert math.isnan(plain_info["proxy_loss"])
+
+
+@pytest.mark.parametrize("block_columns", [16, 32, 40, 128])
+@pytest.mark.parametrize("name", ["mxint4_b16", "int3_g16_asym", "int4_b32"])
+def test_a_kernel_for_all_groups_of_a_lazy_block_is_used(
+    name: str, block_columns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    w, h, fmt = weights(12, 104), correlated(104), parse(name)
+    expected, _ = gptq(w, h, name, block_columns=block_columns)
+    calls = []
+
+    def groups(
+        fmt: Format, shared: Any, w_t: Tensor, upper: Tensor, parts: Any, width: int, codes: Tensor, errors: Tensor
+    ) -> bool:
+        calls.append(len(w_t))
+        for j in range(len(w_t)):
+            if j % width == 0:
+                for part, fresh in fmt.scales(w_t[j : j + width].T.contiguous(), shared).block.items():
+                    parts[part][j // width] = fresh
+            scale = Scales({part: values[j // width] for part, values in parts.items()}, shared)
+            code = fmt.round_block(w_t[j].unsqueeze(1), scale)
+            codes[j] = code[:, 0]
+            errors[j] = (w_t[j] - fmt.decode(code, scale)[:, 0]) / upper[j, j]
+            w_t[j + 1 :] -= upper[j, j + 1 :].unsqueeze(1) * errors[j]
+        return True
+
+    monkeypatch.setattr(kernels, "gptq_groups", groups)
+    q, _ = gptq(w, h, name, block_columns=block_columns)
+    # Not where a group goes on in the next lazy block.
+    cuts = [*range(0, 104, block_columns), 104]
+    ends = [(a, b) for a, b in pairwise(cuts) if a % fmt.width(104) == 0 and (b % fmt.width(104) == 0 or b == 104)]
+    assert calls == [b - a for a, b in ends]
+    assert torch.equal(q.codes, expected.codes)
+    assert_equal_parts(q, expected)
+
+
+@pytest.mark.parametrize("dead", [[], [0, 17, 39]])
+@pytest.mark.parametrize("damping", [1e-4, 0.01, 1.0])
+@pytest.mark.parametrize("name", ["int3_b16", "int8_b16", "fp4_e3m0_b16", "mxint2_b16"])
+def test_the_loss_that_is_reported_is_that_of_the_result(name: str, damping: float, dead: list[int]) -> None:
+    w, h = weights(), correlated()
+    h[dead] = 0
+    h[:, dead] = 0
+    for act_order, static in ORDERS:
+        q, info = gptq(w, h, name, damping, act_order, static_groups=static)
+        assert info["proxy_loss"] == pytest.approx(loss(w, q.fmt.dequantize(q), h), rel=2e-3)
+
+
+def test_without_the_energy_there_is_no_loss() -> None:
+    assert gptq(weights(), correlated(), "int4_b16", energy=None)[1]["proxy_loss"] is None
+
+
+def test_loss_without_any_output() -> None:
+    w, nothing = weights(), torch.zeros(40, 40)
+    assert gptq(w, nothing, "int4_b16")[1]["proxy_loss"] == 0.0
+    assert gptq(w, correlated(), "int4_b16", energy=0.0)[1]["proxy_loss"] == math.inf
 
 
 @pytest.mark.parametrize(("act_order", "static"), ORDERS)
@@ -85,7 +238,7 @@ def test_equals_the_slow_reference(name: str, act_order: bool, static: bool, blo
 def test_loses_less_than_rounding_to_nearest(name: str, act_order: bool, static: bool) -> None:
     w, h = weights(32, 96), correlated(96)
     q, info = gptq(w, h, name, act_order=act_order, static_groups=static)
-    nearest = proxy_loss(w, parse(name).fake_quantize(w), h)
+    nearest = loss(w, parse(name).fake_quantize(w), h)
     assert info["proxy_loss"] < nearest
     # On inputs themselves, not on the Hessian: |X (W - Q)^T|^2 with X^T X = H.
     x = torch.linalg.cholesky(h.double() + 1e-9 * torch.eye(96)).T
@@ -209,29 +362,34 @@ def test_a_hessian_that_is_not_finite_is_an_error(bad: float) -> None:
         gptq(weights(), h, "int4_b16")
 
 
-def test_the_factor_is_that_of_the_inverse() -> None:
+@pytest.mark.parametrize("columns", [1, 40, 64, 65, 200, 333])
+@pytest.mark.parametrize("act_order", [False, True])
+def test_the_factor_is_that_of_the_inverse(columns: int, act_order: bool) -> None:
+    h = correlated(columns, samples=1000)
+    factor = factorize(h, 0.01, act_order)
+    order = torch.argsort(h.diagonal(), descending=True, stable=True) if act_order else torch.arange(columns)
+    assert torch.equal(factor.order, order)
+    assert (factor.damping, factor.damping_tries) == (0.01, 1)
+    assert factor.shift == pytest.approx(0.01 * float(h.diagonal().mean()), rel=1e-6)
+    h = h[order][:, order].double()
+    inverse = torch.linalg.inv(h + 0.01 * h.diagonal().mean() * torch.eye(columns))
+    expected = torch.linalg.cholesky(inverse, upper=True)
+    assert torch.equal(factor.upper, factor.upper.triu())
+    assert torch.allclose(factor.upper.double(), expected, rtol=1e-3, atol=1e-5 * float(expected.abs().max()))
+
+
+def test_the_factor_of_dead_columns() -> None:
     h = correlated()
-    upper, tries = factorize(h, 0.01)
-    assert tries == 1
-    assert torch.equal(upper, upper.triu())
-    inverse = torch.linalg.inv(h.double() + 0.01 * h.diagonal().mean().double() * torch.eye(40))
-    assert torch.allclose(upper.T.double() @ upper.double(), inverse, rtol=1e-3, atol=1e-4 * float(inverse.abs().max()))
+    h[[3, 9]] = 0
+    h[:, [3, 9]] = 0
+    factor = factorize(h, 0.01, False)
+    assert factor.dead.nonzero().flatten().tolist() == [3, 9]
+    mended = h.clone()
+    mended[3, 3] = mended[9, 9] = 1.0
+    assert torch.equal(factor.upper, factorize(mended, 0.01, False).upper)
+    assert not bool(h[3].any())
 
 
-def test_proxy_loss_without_any_output() -> None:
-    w, nothing = weights(), torch.zeros(40, 40)
-    assert proxy_loss(w, w + 1, nothing) == 0.0
-    assert proxy_loss(torch.zeros(12, 40), w, correlated()) == math.inf
-
-
-def test_a_missing_or_misshapen_hessian_is_an_error() -> None:
-    with pytest.raises(ValueError, match="needs the Hessian"):
-        GPTQ.quantize(weights(), parse("int4_b16"), GPTQ.Settings())
-    with pytest.raises(ValueError, match="need a 40 x 40 Hessian"):
-        gptq(weights(), correlated(41), "int4_b16")
-
-
-@pytest.mark.parametrize("wrong", [{"damping": 0}, {"damping": math.inf}, {"block_columns": 0}, {"dampening": 0.1}])
-def test_settings_are_checked(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ValidationError):
-        GPTQ.Settings.model_validate(wrong)
+def test_a_factor_of_another_size_is_an_error() -> None:
+    with pytest.raises(ValueError, match="need the factor of a 40 x 40 Hessian, not a 41 x 41 one"):
+        solve(weights(), factorize(correlated(41), 0.01, False), parse("int4_b16"), block_columns=8, static_groups=True)

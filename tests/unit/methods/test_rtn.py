@@ -15,7 +15,7 @@ def test_rounds_every_block_to_the_nearest() -> None:
     q, info = METHODS["rtn"].quantize(w, fmt, METHODS["rtn"].Settings())
     assert torch.equal(fmt.dequantize(q), fmt.fake_quantize(w))
     assert info == {}
-    assert not METHODS["rtn"].needs_calibration
+    assert METHODS["rtn"].needs(METHODS["rtn"].Settings()) == "nothing"
 
 
 def test_has_no_settings() -> None:

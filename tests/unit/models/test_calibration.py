@@ -1,4 +1,4 @@
-"""Calibration windows, and second moments against the definition."""
+"""Calibration windows, and moments against the definition."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from bitlaw.errors import UserError
 from bitlaw.models import calibration
-from bitlaw.models.calibration import hessians, sample_windows
+from bitlaw.models.calibration import moments, sample_windows
 from bitlaw.models.linears import quantizable
 from tiny import tiny_model, tiny_tokenizer
 
@@ -38,7 +38,7 @@ def windows(samples: int = 5, length: int = 24) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("family", sorted(SHARED))
-def test_is_the_second_moment_of_each_input(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_are_the_moments_of_each_input(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model, ids = tiny_model(family), windows()
     linears = quantizable(model)
     inputs: dict[str, list[torch.Tensor]] = {linear.name: [] for linear in linears}
@@ -49,12 +49,13 @@ def test_is_the_second_moment_of_each_input(family: str, monkeypatch: pytest.Mon
             model(one[None])
     seen = {name: torch.cat([x.reshape(-1, x.shape[-1]) for x in kept]).double() for name, kept in inputs.items()}
     monkeypatch.setattr(calibration, "BATCH_TOKENS", 48)  # two windows at a time, and a rest
-    of, found = hessians(model, linears, ids)
+    of, found = moments(model, linears, ids)
     for linear in linears:
         x = seen[linear.name]
         assert x.shape == (5 * 24, linear.shape[1])
-        hessian = found[of[linear.name]]
-        assert hessian.dtype == torch.float32
+        hessian, absmean = found[of[linear.name]].hessian, found[of[linear.name]].absmean
+        assert hessian.dtype == absmean.dtype == torch.float32
+        torch.testing.assert_close(absmean.double(), x.abs().mean(0), rtol=1e-5, atol=1e-7)
         torch.testing.assert_close(hessian.double(), 2 / len(x) * x.T @ x, rtol=1e-4, atol=1e-5)
         assert torch.equal(hessian, hessian.T)
     assert sorted(set(of.values())) == list(range(len(found)))
@@ -63,7 +64,7 @@ def test_is_the_second_moment_of_each_input(family: str, monkeypatch: pytest.Mon
 @pytest.mark.parametrize("family", sorted(SHARED))
 def test_linears_with_one_input_share_a_matrix(family: str) -> None:
     model = tiny_model(family)
-    of, found = hessians(model, quantizable(model), windows())
+    of, found = moments(model, quantizable(model), windows())
     assert len(found) == 2 * len(SHARED[family])
     groups: dict[int, list[str]] = {}
     for name, index in of.items():
@@ -77,11 +78,11 @@ def test_linears_with_one_input_share_a_matrix(family: str) -> None:
 def test_leaves_no_hook_and_names_what_no_token_reaches() -> None:
     model = tiny_model("llama")
     linears = quantizable(model)
-    hessians(model, linears, windows(1, 8))
+    moments(model, linears, windows(1, 8))
     assert not any(linear.module._forward_pre_hooks for linear in linears)
     model.model.layers[1].mlp.forward = lambda x: x
     with pytest.raises(UserError, match="no calibration token reaches model.layers.1.mlp.gate_proj"):
-        hessians(model, linears, windows(1, 8))
+        moments(model, linears, windows(1, 8))
     assert not any(linear.module._forward_pre_hooks for linear in linears)
 
 

@@ -16,6 +16,8 @@ import torch
 from bitlaw.artifacts import read_json, read_tensors, write_json, write_tensors
 from bitlaw.errors import UserError
 from bitlaw.formats.grammar import parse
+from bitlaw.methods import METHODS
+from bitlaw.methods.stored import stored_linears
 from bitlaw.models.linears import quantizable
 from bitlaw.models.load import load_model
 from bitlaw.stage import Header, Job
@@ -59,7 +61,7 @@ class Project:
             parts = number.quantize(linear.weight()).tensors()
             tensors |= {f"{linear.name}/{part}": tensor for part, tensor in parts.items()}
         spec = {"format": fmt, "method": "rtn", "settings": {"a": 1}}
-        result = {"effective_bits": 4.5, "sqnr_db": 20.0, "weights": 7, "linears": {"x": {}}}
+        result = {"effective_bits": 4.5, "sqnr_db": 20.0, "weights": 7, "kept": 0, "linears": {"x": {}}}
         write_tensors(self.root / "q.safetensors", Header("quantize", "3" * 32, spec, {}, ""), tensors, result)
         return self.root / "q.safetensors"
 
@@ -119,6 +121,9 @@ def test_calibrate(project: Callable[[str], Project]) -> None:
         assert hessian.shape == (linear["shape"][1], linear["shape"][1])
         assert hessian.dtype == torch.float32
         assert float(torch.linalg.eigvalsh(hessian.double()).min()) > -1e-3
+        absmean = tensors[f"absmean.{result['of'][linear['name']]}"]
+        # The mean of sizes is at most the root of the mean square, which is half of the diagonal.
+        assert bool((absmean <= (hessian.diagonal() / 2).sqrt() * (1 + 1e-5)).all()) and float(absmean.min()) > 0
     again, _ = read_tensors(here.run("calibrate", spec, "again", model=model))
     other, _ = read_tensors(here.run("calibrate", {**spec, "seed": 1}, "other", model=model))
     assert all(torch.equal(again[name], tensors[name]) for name in tensors)
@@ -133,6 +138,49 @@ def test_calibrate(project: Callable[[str], Project]) -> None:
     sha256 = hashlib.sha256(here.text.read_bytes()).hexdigest()
     with pytest.raises(UserError, match="tokens; it takes 16 for one window"):
         here.run("calibrate", {**spec, "text": {"sha256": sha256}}, model=model)
+
+
+def test_quantize_on_the_text_itself(project: Callable[[str], Project]) -> None:
+    here = project("llama")
+    model = here.described()
+    protocol = {"text": {"sha256": here.sha256}, "samples": 4, "length": 16, "seed": 0}
+    settings = METHODS["gptq"].Settings(sequential=True).model_dump()
+    spec = {"format": "int3_b16", "method": "gptq", "settings": settings, "calibration": protocol}
+    made = here.run("quantize", spec, model=model)
+    tensors, result = read_tensors(made)
+    assert result["calibration"] == protocol
+    assert all(linear["damping_tries"] == 1 for linear in result["linears"].values())
+    again, _ = read_tensors(here.run("quantize", spec, "again", model=model))
+    other, _ = read_tensors(here.run("quantize", {**spec, "calibration": {**protocol, "seed": 1}}, "o", model=model))
+    assert all(torch.equal(again[name], tensors[name]) for name in tensors)
+    assert not all(torch.equal(other[name], tensors[name]) for name in tensors)
+    assert here.evaluated(model=model, quantized=made)["quantized"]["calibration"] == protocol
+    with pytest.raises(UserError, match="length is 65 tokens, but the model's context is 64"):
+        here.run("quantize", {**spec, "calibration": {**protocol, "length": 65}}, "x", model=model)
+
+
+def test_evaluate_weights_with_scales_and_kept_columns(project: Callable[[str], Project]) -> None:
+    here = project("gpt2")
+    model = here.described()
+    protocol = {"text": {"sha256": here.sha256}, "samples": 4, "length": 16, "seed": 0}
+    calibrated = here.run("calibrate", protocol, model=model)
+    for method, settings, inputs in (("awq", {"n_grid": 3}, {"calibration": calibrated}), ("proxy", {"p": 0.1}, {})):
+        full = METHODS[method].Settings(**settings).model_dump()
+        spec = {"format": "int3_b16", "method": method, "settings": full}
+        made = here.run("quantize", spec, method, model=model, **inputs)
+        result = here.evaluated(method, model=model, quantized=made)
+        tensors, _ = read_tensors(made)
+        changed = load_model({"pretrained": str(here.model)})
+        linears = quantizable(changed)
+        stored = stored_linears(tensors, parse("int3_b16"), {linear.name: linear.shape for linear in linears})
+        with torch.no_grad():
+            for linear in linears:
+                linear.parameter.copy_(stored[linear.name].weight().T)
+        other = Project(here.root, here.root / method)
+        changed.save_pretrained(other.model)
+        for file in here.model.glob("token*"):
+            shutil.copy(file, other.model)
+        assert other.evaluated(f"{method}2", model=model)["window_nll"] == result["window_nll"]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -182,6 +230,7 @@ def test_evaluate_quantized_weights(project: Callable[[str], Project], family: s
         "effective_bits": 4.5,
         "sqnr_db": 20.0,
         "weights": 7,
+        "kept": 0,
         "format": "int2_row",
         "method": "rtn",
         "settings": {"a": 1},

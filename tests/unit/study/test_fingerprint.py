@@ -29,6 +29,7 @@ PACKAGE = REPOSITORY / "src" / "bitlaw"
 SPECS: dict[str, dict[str, Any]] = {
     "model": {"source": {"source": "train"}},
     "calibrate": {},
+    "factorize": {},
     "quantize": {"format": "int4_b64", "method": "gptq"},
     "evaluate": {},
     "table": {"rows": [{"format": "int4_b64"}, {"format": "mxint4_b32"}, {"format": "unquantized"}]},
@@ -152,14 +153,36 @@ def test_quantize_depends_on_its_method_and_format_alone() -> None:
             found = of("quantize", format=fmt, method=method)
             assert found & methods == {f"methods.{method}"}
             assert found & formats == {kind}
-            assert ("methods.gptq_solver" in found) == (method == "gptq")
-            assert {"formats.packing", "models.linears"} <= found
+            own = {
+                "gptq": {
+                    "methods.gptq_solver",
+                    "methods.gptq_factor",
+                    "methods.factors",
+                    "methods.sequential",
+                    "models.calibration",
+                },
+                "awq": {"methods.awq_search"},
+                "proxy": {"models.producers"},
+            }
+            for other, its in own.items():
+                assert bool(its & found) == (method == other)
+            assert own.get(method, set()) <= found
+            assert {"formats.packing", "models.linears", "methods.stored"} <= found
+    assert "models.calibration" in of("quantize", format="int4_b64", method="awq", calibration={})
+
+
+def test_factors_depend_on_no_method_and_no_kind_of_format() -> None:
+    found = of("factorize")
+    assert {"methods.gptq_factor", "methods.factors"} <= found
+    assert not any(name.startswith("formats.") or name == "methods.gptq_solver" for name in found)
+    assert not found & {f"methods.{name}" for name in METHODS}
 
 
 def test_evaluate_depends_on_no_method_and_no_kind_of_format() -> None:
     rest = {f"methods.{name}" for name in METHODS} | {f"formats.{name}" for name in FORMATS}
     assert not of("evaluate") & (rest | {"methods.gptq_solver", "models.calibration", "models.train"})
-    assert not any(name.startswith(("methods", "text", "laws", "report")) for name in of("evaluate"))
+    assert not any(name.startswith(("text", "laws", "report")) for name in of("evaluate"))
+    assert {name for name in of("evaluate") if name.startswith("methods")} == {"methods", "methods.stored"}
 
 
 def test_laws_and_table_depend_on_what_they_name() -> None:
@@ -176,7 +199,7 @@ def modules() -> set[str]:
 
 
 def test_nothing_below_the_study_reaches_it() -> None:
-    above = ("bitlaw.study", "bitlaw.cli", "bitlaw.workflow", "bitlaw.pool", "bitlaw.__main__")
+    above = ("bitlaw.study", "bitlaw.cli", "bitlaw.workflow", "bitlaw.pool", "bitlaw.export", "bitlaw.__main__")
     below = {name for name in modules() if not name.startswith(above)}
     assert len(below) > 40
     for name in sorted(below):
@@ -280,7 +303,36 @@ def test_the_gptq_solver_is_in_the_keys_of_gptq_alone(edit: Edit, tmp_path: Path
     line = next(line for line in text.splitlines() if line.startswith("def "))
     edit("methods/gptq_solver.py", line, f"_NEW = 1\n\n\n{line}")
     cells = {f"gpt2-0.1m/{fmt}-gptq" for fmt in ("int4_b64", "mxint4_b32")}
-    assert changed(project, before) == {(s, cell) for s in ("quantize", "evaluate") for cell in cells} | LAST
+    followers = {(s, cell) for s in ("quantize", "evaluate") for cell in cells} | LAST
+    assert changed(project, before) == followers
+    before = keys(project)
+    edit("methods/gptq_factor.py", "def factorize(", "_NEW = 1\n\n\ndef factorize(")
+    assert changed(project, before) == followers | {("factorize", "gpt2-0.1m/words")}
+
+
+def test_the_search_of_awq_is_in_the_keys_of_awq_alone(edit: Edit, tmp_path: Path) -> None:
+    project = Project(tmp_path / "project", methods=["rtn", "gptq", "awq", "proxy"], laws=["kumar"])
+    before = keys(project)
+    edit("methods/awq_search.py", "SMALLEST = 1e-4", "SMALLEST = 1e-5")
+    assert changed(project, before) == {(s, "gpt2-0.1m/int4_b64-awq") for s in ("quantize", "evaluate")} | LAST
+    before = keys(project)
+    edit("models/producers.py", "from __future__ import annotations", "from __future__ import annotations\n_NEW = 1")
+    assert changed(project, before) == {(s, "gpt2-0.1m/int4_b64-proxy") for s in ("quantize", "evaluate")} | LAST
+
+
+@pytest.mark.parametrize("file", ["cpu.cpp", "cpu_elements.hpp", "cpu_vectors.hpp"])
+def test_compiled_code_counts_with_the_module_that_compiles_it(edit: Edit, file: str) -> None:
+    kernels, others = ("bitlaw.formats.kernels.cpu",), ("bitlaw.formats.packing",)
+    before, unchanged = fingerprint(kernels), fingerprint(others)
+    edit(f"formats/kernels/{file}", "namespace {", "namespace {  // changed")
+    assert fingerprint(kernels) != before
+    assert fingerprint(others) == unchanged
+
+
+def test_compiled_code_counts_for_all_that_is_quantized(edit: Edit) -> None:
+    before = fingerprint(("bitlaw.formats.base",))
+    edit("formats/kernels/cpu.cpp", "namespace {", "namespace {  // changed")
+    assert fingerprint(("bitlaw.formats.base",)) != before
 
 
 def test_a_format_is_in_the_keys_of_its_cells_alone(edit: Edit, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from bitlaw.errors import UserError
 from bitlaw.study.plan import order, present, read_orders
@@ -52,15 +53,16 @@ def test_counts(tmp_path: Path) -> None:
     project = Project(tmp_path / "p", models=models, formats=["int4_b64", "int3_b64"], laws=["kumar"])
     needs = {stage: count[0] for stage, count in counts(project).items()}
     # 3 models; 2 formats x 2 methods; one baseline a model more to evaluate.
-    assert needs == {"model": 3, "calibrate": 3, "quantize": 12, "evaluate": 15, "table": 1, "laws": 1, "report": 1}
-    assert list(needs) == ["model", "calibrate", "quantize", "evaluate", "table", "laws", "report"]
+    made = {"model": 3, "calibrate": 3, "factorize": 3, "quantize": 12, "evaluate": 15}
+    assert needs == {**made, "table": 1, "laws": 1, "report": 1}
+    assert list(needs) == [*made, "table", "laws", "report"]
     assert all(count == (count[0], 0, count[0]) for count in counts(project).values())
-    assert len(project.plan().missing) == 36
+    assert len(project.plan().missing) == 39
 
 
 def test_nothing_is_calibrated_for_nobody(tmp_path: Path) -> None:
     project = Project(tmp_path / "p", methods=["rtn"], calibration={"text": {"source": "file", "path": "absent.txt"}})
-    assert "calibrate" not in counts(project)
+    assert not {"calibrate", "factorize"} & set(counts(project))
     project.study(formats=[], methods=["gptq"], calibration={"text": {"source": "file", "path": "absent.txt"}})
     assert {stage: count[0] for stage, count in counts(project).items()} == {
         "model": 1,
@@ -82,15 +84,56 @@ def test_each_method_has_the_parents_it_needs(tmp_path: Path) -> None:
     by_label = {(a.stage, a.label): a for a in Project(tmp_path / "p").artifacts()}
     rtn, gptq = (by_label["quantize", f"gpt2-0.1m/int4_b64-{method}"] for method in ("rtn", "gptq"))
     assert set(rtn.parents) == {"model"}
-    assert set(gptq.parents) == {"model", "calibration"}
+    assert set(gptq.parents) == {"model", "factors"}
+    (factors,) = gptq.parents["factors"]
+    assert (factors.stage, factors.spec) == ("factorize", {"damping": 0.01, "act_order": False})
+    assert set(factors.parents) == {"model", "calibration"}
+    assert factors.parents["calibration"] == (by_label["calibrate", "gpt2-0.1m/words"],)
     assert gptq.spec["settings"] == {
         "damping": 0.01,
         "block_columns": 128,
         "act_order": False,
         "static_groups": False,
+        "whole_block": False,
+        "sequential": False,
     }
     assert set(by_label["evaluate", "gpt2-0.1m/unquantized"].parents) == {"model"}
     assert by_label["evaluate", "gpt2-0.1m/int4_b64-rtn"].parents["quantized"] == (rtn,)
+
+
+def test_factors_are_shared_by_all_that_damp_and_order_alike(tmp_path: Path) -> None:
+    methods = ["gptq", {"name": "gptq", "static_groups": True}, {"name": "gptq", "act_order": True}, "awq"]
+    project = Project(tmp_path / "p", formats=["int4_b64", "int3_b64"], methods=methods)
+    needs = {stage: count[0] for stage, count in counts(project).items()}
+    assert (needs["calibrate"], needs["factorize"], needs["quantize"]) == (1, 2, 8)
+    specs = [artifact.spec for artifact in project.artifacts() if artifact.stage == "factorize"]
+    assert specs == [{"damping": 0.01, "act_order": act_order} for act_order in (False, True)]
+    awq = [a for a in project.artifacts() if a.stage == "quantize" and a.spec["method"] == "awq"]
+    assert all(set(artifact.parents) == {"model", "calibration"} for artifact in awq)
+    assert {row["calibration_text"] for row in project.plan().grid.table.spec["rows"][1:]} == {"words"}
+
+
+def test_a_method_that_reads_the_text_itself_has_it_in_its_key(tmp_path: Path) -> None:
+    project = Project(tmp_path / "p", methods=[{"name": "gptq", "sequential": True}])
+    assert not {"calibrate", "factorize"} & set(counts(project))
+    quantized = next(a for a in project.artifacts() if a.stage == "quantize")
+    assert set(quantized.parents) == {"model"}
+    text = Path(quantized.hints["text"])
+    assert quantized.spec["calibration"] == {"text": {"sha256": text.stem}, "samples": 2, "length": 32, "seed": 0}
+    assert project.plan().grid.table.spec["rows"][1]["calibration_text"] == "words"
+    (project.root / "words.txt").write_text("Other words. " * 100)
+    changed = next(a for a in project.artifacts() if a.stage == "quantize")
+    assert changed.key != quantized.key and changed.spec["settings"] == quantized.spec["settings"]
+
+
+def test_a_method_that_cannot_round_to_a_format_is_refused(tmp_path: Path) -> None:
+    project = Project(tmp_path / "p", formats=["mxint4_b32"], methods=["rtn", {"name": "gptq", "whole_block": True}])
+    assert counts(project)["quantize"] == (2, 0, 2)
+    project.study(formats=["mxint4_b32", "int4_row"], methods=["rtn", {"name": "gptq", "whole_block": True}])
+    with pytest.raises(
+        UserError, match=r"^studies/small.yaml:\d+: methods\[1\]: whole_block needs a format with blocks"
+    ):
+        project.plan()
 
 
 def test_rows_of_the_table_stand_in_the_order_of_their_cells(tmp_path: Path) -> None:
@@ -139,7 +182,7 @@ def test_a_renamed_model_keeps_its_keys_and_its_folders_can_be_renamed(tmp_path:
     project.study(models=[{"source": "path", "path": "data/zoo/gpt2-0.1m", "name": "new"}])
     after = keys(project)
     assert {stage for stage in after if after[stage] != before[stage]} == {"table", "laws", "report"}
-    for stage in ("model", "calibrate", "quantize", "evaluate"):
+    for stage in ("model", "calibrate", "factorize", "quantize", "evaluate"):
         (project.root / "results" / stage / "old").rename(project.root / "results" / stage / "new")
     assert {artifact.stage for artifact in project.plan().missing.values()} == {"table", "laws", "report"}
 
@@ -152,7 +195,14 @@ def test_a_renamed_model_keeps_its_keys_and_its_folders_can_be_renamed(tmp_path:
         ({"bootstraps": 11}, {"laws", "report"}),
         ({"seed": 1}, {"laws", "report"}),
         ({"formats": ["int3_b64"]}, {"quantize", "evaluate", "table", "laws", "report"}),
-        ({"methods": ["rtn", {"name": "gptq", "damping": 0.02}]}, {"quantize", "evaluate", "table", "laws", "report"}),
+        (
+            {"methods": ["rtn", {"name": "gptq", "damping": 0.02}]},
+            {"factorize", "quantize", "evaluate", "table", "laws", "report"},
+        ),
+        (
+            {"methods": ["rtn", {"name": "gptq", "static_groups": True}]},
+            {"quantize", "evaluate", "table", "laws", "report"},
+        ),
     ],
 )
 def test_a_parameter_changes_what_depends_on_it(tmp_path: Path, changes: dict[str, Any], stages: set[str]) -> None:
@@ -171,14 +221,15 @@ def test_a_changed_text_or_seed_changes_what_depends_on_it(tmp_path: Path) -> No
     missing = [(a.stage, a.label) for a in project.plan().missing.values()]
     cell = "gpt2-0.1m/int4_b64-gptq"
     last = [("table", ""), ("laws", ""), ("report", "")]
-    assert missing == [("calibrate", "gpt2-0.1m/words"), ("quantize", cell), ("evaluate", cell), *last]
+    calibrated = [(stage, "gpt2-0.1m/words") for stage in ("calibrate", "factorize")]
+    assert missing == [*calibrated, ("quantize", cell), ("evaluate", cell), *last]
     project.study()
     (project.root / "words.txt").write_text("Other words. " * 100)
     rtn = "gpt2-0.1m/int4_b64-rtn"
     assert [(a.stage, a.label) for a in project.plan().missing.values()] == [
         ("evaluate", "gpt2-0.1m/unquantized"),
-        ("calibrate", "gpt2-0.1m/words"),
         ("evaluate", rtn),  # made from the same quantized weights as before
+        *calibrated,
         ("quantize", cell),
         ("evaluate", cell),
         *last,
@@ -220,6 +271,7 @@ def test_what_lies_below_an_existing_artifact_is_not_missed(tmp_path: Path) -> N
     assert missing == [
         ("model", "gpt2-0.1m"),
         ("calibrate", "gpt2-0.1m/words"),
+        ("factorize", "gpt2-0.1m/words"),
         ("quantize", cell),
         ("evaluate", cell),
         ("table", ""),
@@ -249,7 +301,7 @@ def test_orders_hold_what_a_job_needs(tmp_path: Path) -> None:
         assert {role: len(paths) for role, paths in found["inputs"].items()} == {
             role: len(found_keys) for role, found_keys in found["parents"].items()
         }
-        if artifact.stage in ("model", "calibrate", "quantize", "evaluate"):
+        if artifact.stage in ("model", "calibrate", "factorize", "quantize", "evaluate"):
             assert Path(found["hints"]["model"]["pretrained"]).is_dir()
         if artifact.stage in ("calibrate", "evaluate"):
             text = Path(found["hints"]["text"])
@@ -273,7 +325,7 @@ def test_missing_parents(tmp_path: Path) -> None:
     project.pretend("model")
     plan = project.plan()
     cell = next(p for p, a in plan.missing.items() if (a.stage, a.label) == ("quantize", "gpt2-0.1m/int4_b64-gptq"))
-    assert [Path(path).parts[1] for path in plan.missing_parents(cell)] == ["calibrate"]
+    assert [Path(path).parts[1] for path in plan.missing_parents(cell)] == ["factorize"]
 
 
 def test_a_broken_plan_file_is_said_to_be_one(tmp_path: Path) -> None:
@@ -303,3 +355,14 @@ def test_a_label_can_be_a_folder(tmp_path: Path) -> None:
     project.study(calibration={"text": {"source": "file", "path": "my words: 2.v1.txt"}, "samples": 1})
     (calibrated,) = (a for a in project.artifacts() if a.stage == "calibrate")
     assert calibrated.label == "gpt2-0.1m/my-words-2"
+
+
+def test_the_microscaling_study_has_the_formats_of_its_paper() -> None:
+    from bitlaw.formats import grammar
+
+    repository = Path(__file__).resolve().parents[3]
+    entries = yaml.safe_load((repository / "studies" / "mx.yaml").read_text("utf-8"))["formats"]
+    formats = [grammar.parse(name) for entry in entries for name in grammar.expand(entry)]
+    assert len({(fmt.element.name, fmt.block) for fmt in formats}) == len(formats) == 36
+    assert len({fmt.element.name for fmt in formats}) == 12
+    assert {fmt.block for fmt in formats} == {32, 64, 128} and {fmt.scale_rule for fmt in formats} == {"floor"}

@@ -77,6 +77,8 @@ CASES = {
     STUDY + "calibration: {seed: -1}": "params.yaml:2: calibration.seed: must be at least 0, not -1",
     STUDY + "seed: -1": "params.yaml:2: seed: must be at least 0, not -1",
     STUDY + "bootstraps: 0": "params.yaml:2: bootstraps: must be at least 1, not 0",
+    STUDY + "methods: [{name: gptq, whole_block: true, act_order: true}]": "params.yaml:2: methods[0]: "
+    "whole_block needs act_order: false, for it rounds the columns of a block together",
     STUDY + "methods: [{name: gptq, damping: -1}]": "params.yaml:2: methods[0].damping: must be greater than 0.0, "
     "not -1",
     STUDY + "methods: [{name: gptq, damping: .nan}]": "params.yaml:2: methods[0].damping: must be a finite number, "
@@ -90,6 +92,10 @@ CASES = {
     "revision 'main' is a branch that moves; give a commit or a tag",
     # twice
     STUDY + "formats: [int4_b64, int4_b64]": "params.yaml:2: formats[1]: 'int4_b64' is there twice",
+    STUDY + "formats: ['int{2..4}_row', int8_row, 'int{4,5}_row']": (
+        "params.yaml:2: formats[2]: 'int4_row' is there twice"
+    ),
+    STUDY + "formats: ['int{2_row']": "params.yaml:2: formats[0]: 'int{2_row' has braces that do not pair",
     STUDY + "methods: [rtn, rtn]": "params.yaml:2: methods[1]: 'rtn' with these settings is there twice",
     STUDY + "laws: [kumar, {name: kumar, starts: 2}]": "params.yaml:2: laws[1]: 'kumar' is there twice",
     STUDY + "models: [{source: zoo, name: gpt2-0.1m}, {source: zoo, name: 'gpt2-*'}]": "params.yaml:2: models[1]: "

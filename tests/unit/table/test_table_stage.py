@@ -31,6 +31,7 @@ QUANTIZED = {
     "effective_bits": 4.25,
     "sqnr_db": 19.0,
     "weights": 800,
+    "kept": 0,
     "format": "int4_b64",
     "method": "rtn",
     "settings": {},
@@ -98,6 +99,15 @@ def test_a_row_joins_its_baseline_and_counts_its_bits(cells: Cells) -> None:
     baseline = table[(table["format"] == "unquantized") & (table["text_sha256"] == "ab")].iloc[0]
     assert (baseline["effective_bits"], baseline["q_ratio"], baseline["delta_nll"]) == (16.0, 0.0, 0.0)
     assert baseline["model_bits"] == 16 * 1500 and math.isnan(baseline["sqnr_db"])
+
+
+def test_weights_kept_in_16_bits_are_not_quantized_ones(cells: Cells) -> None:
+    cells.add(2.0)
+    cells.add(2.5, {**QUANTIZED, "method": "proxy", "settings": {"p": 0.02}, "kept": 16})
+    row = cells.table().set_index("method").loc["proxy"]
+    assert row["q_ratio"] == pytest.approx(0.98)
+    assert row["model_bits"] == 800 * 4.25 + 16 * 700
+    assert row["settings"] == '{"p":0.02}'
 
 
 def test_calibration_is_in_the_row(cells: Cells) -> None:

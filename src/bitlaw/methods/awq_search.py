@@ -1,0 +1,150 @@
+"""The search of AWQ: scales of input channels, then ranges of blocks (Lin et al. 2023, arXiv 2306.00978, equation 4).
+
+As AutoAWQ does it, but for two things. The error is ``tr(dW H dW^T)``, which is (but for a factor) exactly the mean
+squared error of the outputs on the whole calibration text, where AutoAWQ runs a module on a sample of it. And ranges
+are searched for all linears, queries and keys too, but kept only if they lower that error of the whole linear.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from bitlaw.formats.base import Quantized
+from bitlaw.methods.stored import StoredLinear
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from bitlaw.formats.base import Format
+
+SMALLEST = 1e-4
+"""Smallest power of an input's size before it is normalized, as in AutoAWQ: the scale of a dead input is not zero."""
+
+
+def input_scale(absmean: Tensor, exponent: float) -> Tensor:
+    """Return ``s = m^a / sqrt(max m^a min m^a)`` for the mean sizes m of the inputs, (in,) float16.
+
+    Half precision costs 16 bits an input, and its rounding does no harm, for the weights are rounded with this very
+    scale. Where the spread of the inputs exceeds what it holds, the scale is cut off at 2^-14 and 2^15.
+    """
+    power = absmean.float().pow(exponent).clamp(min=SMALLEST)
+    scale = power / (power.max() * power.min()).sqrt()
+    return scale.clamp(2.0**-14, 2.0**15).half()
+
+
+def output_error(error: Tensor, hessian: Tensor) -> float:
+    """Return ``tr(E H E^T)`` of the weight errors ``E`` (out, in); summed in float64."""
+    return float((error @ hessian).mul_(error).sum(dtype=torch.float64))
+
+
+@dataclass(frozen=True)
+class Search:
+    """The search for linears that share an input.
+
+    Attributes:
+        hessian: second moments of the input, ``(in, in)`` float32.
+        absmean: mean size of the input, ``(in,)`` float32.
+        fmt: the format.
+        n_grid: number of exponents, and steps of a range from whole to nothing.
+        max_shrink: largest share by which a range is shrunk.
+    """
+
+    hessian: Tensor
+    absmean: Tensor
+    fmt: Format
+    n_grid: int
+    max_shrink: float
+
+    def run(self, weights: Sequence[Tensor], *, clip: bool) -> Iterator[tuple[StoredLinear, dict[str, Any]]]:
+        """Yield each of ``weights`` (float32) as stored, and how it went.
+
+        The information: ``exponent`` of the scale; ``clipped``, the share of blocks with a shrunk range; and the
+        relative output errors ``tr(dW H dW^T) / tr(W H W^T)``: ``output_error``, and ``rtn_error`` without any scale.
+        """
+        errors = [[self._scaled_error(w, k / self.n_grid) for w in weights] for k in range(self.n_grid)]
+        # NaN, of bad weights, must not decide: then it is the first, which rounds to nearest as they are.
+        totals = [math.inf if math.isnan(total := sum(each)) else total for each in errors]
+        best = min(range(self.n_grid), key=totals.__getitem__)
+        scale = input_scale(self.absmean, best / self.n_grid)
+        for w, plain, unclipped in zip(weights, errors[0], errors[best], strict=True):
+            scaled = w * scale
+            quantized, clipped, error = self.fmt.quantize(scaled), 0.0, unclipped
+            if clip:
+                ranges, share = self.ranges(scaled, scale)
+                tried = self.fmt.quantize(clamped(self.fmt, scaled, ranges))
+                lower = output_error(self._weight(tried, scale) - w, self.hessian)
+                # Blocks are searched one by one; together they may do harm.
+                if lower < error:
+                    quantized, clipped, error = tried, share, lower
+            energy = output_error(w, self.hessian)
+            info = {
+                "exponent": best / self.n_grid,
+                "clipped": clipped,
+                "output_error": _ratio(error, energy),
+                "rtn_error": _ratio(plain, energy),
+            }
+            yield StoredLinear(quantized, input_scale=scale.clone()), info
+
+    def ranges(self, scaled: Tensor, scale: Tensor) -> tuple[Tensor, float]:
+        """Return the best range of each block of ``scaled`` (the weights times ``scale``), and how many are shrunk.
+
+        A block's error is that of the outputs when all other blocks are exact: its own part of the Hessian decides.
+
+        Returns:
+            The largest magnitude that is kept, in the shape of the blocks' scales; and the share below the whole.
+        """
+        whole = reduce_blocks(self.fmt, scaled.abs(), torch.amax)
+        ranges, least = whole.clone(), torch.full_like(whole, torch.inf)
+        for step in range(max(1, int(self.max_shrink * self.n_grid))):
+            tried = whole * (1 - step / self.n_grid)
+            error = self.fmt.dequantize(self.fmt.quantize(clamped(self.fmt, scaled, tried))).sub_(scaled).div_(scale)
+            found = self._block_errors(error)
+            better = found < least
+            ranges, least = tried.where(better, ranges), found.where(better, least)
+        return ranges, float((ranges < whole).float().mean())
+
+    def _scaled_error(self, w: Tensor, exponent: float) -> float:
+        scale = input_scale(self.absmean, exponent)
+        return output_error(self.fmt.fake_quantize(w * scale).div_(scale).sub_(w), self.hessian)
+
+    def _weight(self, quantized: Quantized, scale: Tensor) -> Tensor:
+        return StoredLinear(quantized, input_scale=scale).weight()
+
+    def _block_errors(self, error: Tensor) -> Tensor:
+        """Return ``e H_bb e^T`` for the part e of each row of ``error`` in each block b, in the shape of the scales."""
+        if self.fmt.block == "none":
+            return (error @ self.hessian).mul_(error).sum().reshape(1, 1)
+        parts = []
+        for columns in _blocks(self.fmt, error.shape[1]):
+            part = error[:, columns]
+            parts.append((part @ self.hessian[columns, columns]).mul_(part).sum(1))
+        return torch.stack(parts, 1)
+
+
+def reduce_blocks(fmt: Format, w: Tensor, reduce: Any) -> Tensor:
+    """Return ``reduce`` (such as ``torch.amax``) of each block of ``w``, in the shape of the blocks' scales."""
+    if fmt.block == "none":
+        found: Tensor = reduce(w).reshape(1, 1)
+        return found
+    return torch.stack([reduce(w[:, columns], 1) for columns in _blocks(fmt, w.shape[1])], 1)
+
+
+def clamped(fmt: Format, w: Tensor, ranges: Tensor) -> Tensor:
+    """Return ``w`` with each block cut off at its range."""
+    wide = ranges if fmt.block == "none" else ranges.repeat_interleave(fmt.width(w.shape[1]), 1)[:, : w.shape[1]]
+    return w.clamp(-wide, wide)
+
+
+def _blocks(fmt: Format, columns: int) -> Iterator[slice]:
+    width = fmt.width(columns)
+    for start in range(0, columns, width):
+        yield slice(start, min(start + width, columns))
+
+
+def _ratio(error: float, energy: float) -> float:
+    return error / energy if energy else 0.0 if error == 0 else math.inf

@@ -1,0 +1,15 @@
+# Cholesky factors of what a model's linears see, shared by all formats.
+rule factorize:
+    input:
+        missing_parents("results/factorize/{label}/{key}.safetensors"),
+    output:
+        "results/factorize/{label}/{key}.safetensors",
+    log:
+        "logs/factorize/{label}/{key}.log",
+    conda:
+        "../envs/bitlaw.yaml"
+    threads: 1
+    params:
+        make=RUN.command,
+    shell:
+        "exec {params.make} {output} > {log} 2>&1"
