@@ -4,7 +4,7 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONNOUSERSITE := 1
 
-.PHONY: demo test test-quick lint format smoke figures schema clean help
+.PHONY: demo test test-quick parity lint format smoke figures schema clean help
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -16,6 +16,13 @@ help:  ## list the targets
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
+# Packages that bitlaw is compared with have an environment of their own: they pin older versions of transformers.
+.venv-parity/ready: pyproject.toml constraints-parity.txt
+	$(PYTHON) -m venv .venv-parity
+	.venv-parity/bin/python -m pip install --quiet --disable-pip-version-check \
+	  --constraint constraints-parity.txt --editable '.[parity,test]'
+	touch $@
+
 demo: .venv/ready  ## run the study of params.yaml (the embedded demo) and make its report
 	$(BIN)/dvc repro --quiet
 	@$(BIN)/bitlaw summary
@@ -25,6 +32,9 @@ test: .venv/ready  ## run all tests
 
 test-quick: .venv/ready  ## run the tests that start neither Snakemake nor a browser
 	$(BIN)/python -m pytest -n 2 -m 'not workflow and not browser'
+
+parity: .venv-parity/ready  ## compare formats and GPTQ with other packages, bit for bit
+	.venv-parity/bin/python -m pytest -n 2 tests/parity
 
 lint: .venv/ready  ## check style, types, workflow and schema
 	$(BIN)/ruff check .
@@ -50,4 +60,4 @@ smoke: .venv/ready  ## run a study of minutes' size through Snakemake, twice; th
 	$(BIN)/snakemake --cores 2 --config study=smoke 2>&1 | grep -i 'nothing to be done'
 
 clean:  ## remove results and the environment
-	rm -rf .venv .bitlaw .snakemake results report logs
+	rm -rf .venv .venv-parity .bitlaw .snakemake results report logs
