@@ -1,0 +1,1 @@
+"""Checkpoints for other programs: a quantized model as a Hugging Face folder that transformers and vLLM read."""
