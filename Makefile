@@ -4,7 +4,7 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONNOUSERSITE := 1
 
-.PHONY: demo test test-quick parity lint format smoke figures schema clean help
+.PHONY: demo test test-quick parity bench lint format smoke figures schema clean help
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -35,6 +35,10 @@ test-quick: .venv/ready  ## run the tests that start neither Snakemake nor a bro
 
 parity: .venv-parity/ready  ## compare formats and GPTQ with other packages, bit for bit
 	.venv-parity/bin/python -m pytest -n 2 tests/parity
+
+bench: .venv-parity/ready  ## measure formats and GPTQ on one thread, beside other packages
+	.venv-parity/bin/python benchmarks/fake_quantize.py
+	.venv-parity/bin/python benchmarks/gptq.py
 
 lint: .venv/ready  ## check style, types, workflow and schema
 	$(BIN)/ruff check .
