@@ -202,29 +202,23 @@ def gguf_mxfp4(w: Tensor) -> Tensor:
     return torch.from_numpy(quants.dequantize(quants.quantize(w.numpy(), kind), kind))
 
 
-# AutoAWQ. Its package needs CUDA kernels; these are the lines of AwqQuantizer.pseudo_quantize_tensor
-# (casper-hansen/AutoAWQ, awq/quantize/quantizer.py, release 0.2.9), without the parts about shapes.
+# AutoAWQ. Its package needs CUDA kernels; this is written anew from what its pseudo_quantize_tensor computes
+# (casper-hansen/AutoAWQ, release 0.2.9), and gives the same weights.
 
 
 def awq_pseudo_quantize(w: Tensor, bits: int, block: int, *, zero_point: bool) -> Tensor:
-    shape = w.shape
-    w = w.reshape(-1, block)
+    groups = w.reshape(-1, block)
     if zero_point:
-        max_val = w.amax(dim=1, keepdim=True)
-        min_val = w.amin(dim=1, keepdim=True)
-        max_int = 2**bits - 1
-        min_int = 0
-        scales = (max_val - min_val).clamp(min=1e-5) / max_int
-        zeros = (-torch.round(min_val / scales)).clamp_(min_int, max_int)
-        w = (torch.clamp(torch.round(w / scales) + zeros, min_int, max_int) - zeros) * scales
+        low, width = groups.amin(1, keepdim=True), groups.amax(1, keepdim=True) - groups.amin(1, keepdim=True)
+        step = width.clamp(min=1e-5) / (2**bits - 1)
+        zero = (-(low / step).round()).clamp(0, 2**bits - 1)
+        code = ((groups / step).round() + zero).clamp(0, 2**bits - 1)
     else:
-        max_val = w.abs().amax(dim=1, keepdim=True)
-        max_val = max_val.clamp(min=1e-5)
-        max_int = 2 ** (bits - 1) - 1
-        min_int = -(2 ** (bits - 1))
-        scales = max_val / max_int
-        w = torch.clamp(torch.round(w / scales), min_int, max_int) * scales
-    return w.reshape(shape)
+        half = 2 ** (bits - 1)
+        step = groups.abs().amax(1, keepdim=True).clamp(min=1e-5) / (half - 1)
+        zero = torch.zeros_like(step)
+        code = (groups / step).round().clamp(-half, half - 1)
+    return ((code - zero) * step).reshape(w.shape)
 
 
 # llm-compressor (vLLM)

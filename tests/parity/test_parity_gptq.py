@@ -1,10 +1,10 @@
-"""GPTQ against llm-compressor's function and the authors' own lines: equal weights, but for float32's order of sums."""
+"""GPTQ against llm-compressor's function and its authors' order of steps: equal but for float32's order of sums."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import ist_gptq
+import authors_gptq
 import oracles
 import pytest
 import torch
@@ -77,8 +77,7 @@ def test_static_groups_as_the_authors(
 ) -> None:
     w, hessian = problem
     ours = gptq(w, hessian, names(bits, symmetric, f"g{block}"), act_order=act_order, static_groups=True)
-    quantizer = ist_gptq.Quantizer(bits, symmetric)
-    theirs = ist_gptq.fasterquant(w, hessian, quantizer, groupsize=block, actorder=act_order, static_groups=True)
+    theirs = authors_gptq.gptq(w, hessian, bits, symmetric=symmetric, group=block, act_order=act_order, static=True)
     assert equal_share(ours, theirs) >= ENOUGH[bits]
 
 
@@ -89,7 +88,7 @@ def test_rows_as_the_authors(problem: tuple[Tensor, Tensor], symmetric: bool, ac
     # Theirs takes the steps of rows, unlike those of groups, before it makes the columns zero that have no input.
     w = w * (hessian.diagonal() != 0)
     ours = gptq(w, hessian, names(4, symmetric, "row"), act_order=act_order)
-    theirs = ist_gptq.fasterquant(w, hessian, ist_gptq.Quantizer(4, symmetric), actorder=act_order)
+    theirs = authors_gptq.gptq(w, hessian, 4, symmetric=symmetric, act_order=act_order)
     assert equal_share(ours, theirs) >= ENOUGH[4]
 
 
@@ -98,7 +97,7 @@ def test_rows_as_the_authors(problem: tuple[Tensor, Tensor], symmetric: bool, ac
 def test_scales_taken_on_the_way_as_the_authors(problem: tuple[Tensor, Tensor], symmetric: bool, block: int) -> None:
     w, hessian = problem
     ours = gptq(w, hessian, names(4, symmetric, f"g{block}"))
-    theirs = ist_gptq.fasterquant(w, hessian, ist_gptq.Quantizer(4, symmetric), groupsize=block)
+    theirs = authors_gptq.gptq(w, hessian, 4, symmetric=symmetric, group=block)
     # Another order of sums changes the last bits of steps. With "sym", amax lies on a tie, which these decide.
     assert same_code_share(ours, theirs) >= (0.995 if symmetric else ENOUGH[4])
 
@@ -112,8 +111,8 @@ def test_the_authors_read_scales_of_narrow_groups_from_weights_not_yet_updated(
     """
     w, hessian = problem
 
-    def theirs(blocksize: int) -> Tensor:
-        return ist_gptq.fasterquant(w, hessian, ist_gptq.Quantizer(4, False), blocksize=blocksize, groupsize=32)
+    def theirs(lazy: int) -> Tensor:
+        return authors_gptq.gptq(w, hessian, 4, symmetric=False, group=32, lazy=lazy)
 
     ours = gptq(w, hessian, "int4_g32_asym_sf32")
     assert same_code_share(ours, theirs(32)) >= ENOUGH[4]
