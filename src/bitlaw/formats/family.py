@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from itertools import product
 from typing import Any, Final, Protocol
 
-from bitlaw.formats.base import BLOCKS, Block, Format
+from bitlaw.formats.base import Format
 from bitlaw.formats.elements import Element
+from bitlaw.formats.layout import BLOCKS, Block
 
 
 class Kind(Protocol):

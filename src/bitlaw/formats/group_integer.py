@@ -15,9 +15,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from bitlaw.formats.base import Block, Format
+from bitlaw.formats.base import Format
 from bitlaw.formats.elements import Element, IntElement
 from bitlaw.formats.family import SCALE_DTYPES, Family, Kind
+from bitlaw.formats.layout import Block
 from bitlaw.formats.scales import Absmax, MinMax, ScaleRule
 
 BLOCKS: Final[Mapping[str, Block]] = {

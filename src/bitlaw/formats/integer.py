@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from bitlaw.formats.base import Block
 from bitlaw.formats.elements import IntElement
 from bitlaw.formats.family import CENTERING, SCALE_DTYPES, Family, Kind
+from bitlaw.formats.layout import Block
 from bitlaw.formats.scales import Absmax
 
 ELEMENTS = {f"int{k}": IntElement(f"int{k}", k, -(2 ** (k - 1)) + 1, 2 ** (k - 1) - 1) for k in range(2, 9)}

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from bitlaw.formats.base import Block
 from bitlaw.formats.elements import CodebookElement
 from bitlaw.formats.family import CENTERING, SCALE_DTYPES, Family, Kind
+from bitlaw.formats.layout import Block
 from bitlaw.formats.scales import Absmax
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from bitlaw.formats.base import Block
 from bitlaw.formats.elements import FloatElement
 from bitlaw.formats.family import Family, Kind
+from bitlaw.formats.layout import Block
 from bitlaw.formats.scales import E8M0
 
 # Largest numbers: OCP MX v1.0, tables 2 to 5. The exponent of the largest power of two follows from them.

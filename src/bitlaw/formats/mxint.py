@@ -13,9 +13,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from bitlaw.formats.base import Block
 from bitlaw.formats.elements import IntElement
 from bitlaw.formats.family import Family, Kind
+from bitlaw.formats.layout import Block
 from bitlaw.formats.scales import E8M0
 
 ELEMENTS = {f"mxint{k}": IntElement(f"mxint{k}", k, -(2 ** (k - 1)) + 1, 2 ** (k - 1) - 1) for k in range(2, 9)}

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from bitlaw.formats.base import Block
 from bitlaw.formats.elements import FloatElement
 from bitlaw.formats.family import Family, Kind
+from bitlaw.formats.layout import Block
 from bitlaw.formats.scales import TwoLevel
 
 

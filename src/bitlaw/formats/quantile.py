@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from bitlaw.formats.base import Block
 from bitlaw.formats.elements import CodebookElement
 from bitlaw.formats.family import CENTERING, SCALE_DTYPES, Family, Kind
+from bitlaw.formats.layout import Block
 from bitlaw.formats.scales import Absmax
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from bitlaw.formats.base import Block
 from bitlaw.formats.elements import TernaryElement
 from bitlaw.formats.family import SCALE_DTYPES, Family, Kind
+from bitlaw.formats.layout import Block
 from bitlaw.formats.scales import AbsMean
 
 

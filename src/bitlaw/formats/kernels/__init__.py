@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from bitlaw.formats.base import Format
+    from bitlaw.formats.layout import Layout
     from bitlaw.formats.scales import Scales
 
 
-def fake_quantize(fmt: Format, w: Tensor, shared: Mapping[str, Tensor], out: Tensor) -> bool:
+def fake_quantize(fmt: Layout, w: Tensor, shared: Mapping[str, Tensor], out: Tensor) -> bool:
     """Write ``w`` rounded to ``fmt`` to ``out`` and return true, or return false if no kernel can.
 
     The result equals that of ``Format._fake_quantize`` bit for bit, but for which NaN a NaN is.
@@ -42,7 +42,7 @@ def fake_quantize(fmt: Format, w: Tensor, shared: Mapping[str, Tensor], out: Ten
     return False
 
 
-def dequantize(fmt: Format, codes: Tensor, scales: Scales, out: Tensor) -> bool:
+def dequantize(fmt: Layout, codes: Tensor, scales: Scales, out: Tensor) -> bool:
     """Write the weights that ``codes`` mean to ``out`` and return true, or return false if no kernel can.
 
     The result equals that of ``Format._decode`` bit for bit, but for which NaN a NaN is.
@@ -61,7 +61,7 @@ def dequantize(fmt: Format, codes: Tensor, scales: Scales, out: Tensor) -> bool:
 
 
 def gptq_block(
-    fmt: Format,
+    fmt: Layout,
     shared: Mapping[str, Tensor],
     w_t: Tensor,
     upper: Tensor,
@@ -100,7 +100,7 @@ def gptq_block(
 
 
 def gptq_groups(
-    fmt: Format,
+    fmt: Layout,
     shared: Mapping[str, Tensor],
     w_t: Tensor,
     upper: Tensor,

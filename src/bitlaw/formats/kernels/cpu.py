@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from bitlaw.formats.base import Format
+    from bitlaw.formats.layout import Layout
     from bitlaw.formats.scales import Scales
 
 _SOURCE: Final = Path(__file__).with_suffix(".cpp")
@@ -200,14 +200,14 @@ def _spec(fields: dict[str, Any]) -> ctypes.Structure:
 # ---- What the kernels do.
 
 
-def fake_quantize(fmt: Format, w: Tensor, shared: Mapping[str, Tensor], out: Tensor) -> bool:
+def fake_quantize(fmt: Layout, w: Tensor, shared: Mapping[str, Tensor], out: Tensor) -> bool:
     """Do as ``bitlaw.formats.kernels.fake_quantize`` says.
 
     Weights in an order that the kernels cannot read are copied to ``out`` first: no other copy is ever made.
     """
     from ctypes import byref, c_int32, c_int64, c_void_p
 
-    if fmt.centered or not _is_plain(fmt) or _name(out) not in _NUMBERS or not _rows_only(out):
+    if fmt.centered or not fmt.compiled or _name(out) not in _NUMBERS or not _rows_only(out):
         return False
     element, rule = _element_fields(fmt.element, shared, w), _rule_fields(fmt.rule, shared)
     if element is None or rule is None:
@@ -231,11 +231,11 @@ def fake_quantize(fmt: Format, w: Tensor, shared: Mapping[str, Tensor], out: Ten
     return True
 
 
-def dequantize(fmt: Format, codes: Tensor, scales: Scales, out: Tensor) -> bool:
+def dequantize(fmt: Layout, codes: Tensor, scales: Scales, out: Tensor) -> bool:
     """Do as ``bitlaw.formats.kernels.dequantize`` says."""
     from ctypes import c_int32, c_int64, c_void_p
 
-    values = _decoded(fmt.element, scales.shared, codes) if _is_plain(fmt) else None
+    values = _decoded(fmt.element, scales.shared, codes) if fmt.compiled else None
     if values is None or _name(out) not in _NUMBERS or not (_rows_only(out) and codes.is_contiguous()):
         return False
     if (kernels := library()) is None:
@@ -265,7 +265,7 @@ def _decoded(element: Element, shared: Mapping[str, Tensor], like: Tensor) -> Te
 
 
 def gptq_block(
-    fmt: Format,
+    fmt: Layout,
     shared: Mapping[str, Tensor],
     w_t: Tensor,
     upper: Tensor,
@@ -277,7 +277,7 @@ def gptq_block(
     """Do as ``bitlaw.formats.kernels.gptq_block`` says."""
     from ctypes import byref, c_int64, c_void_p
 
-    element = _element_fields(fmt.element, shared, w_t) if _is_plain(fmt) else None
+    element = _element_fields(fmt.element, shared, w_t) if fmt.compiled else None
     if element is None or (scales[1] is not None and element["element"] != _INTEGER):
         return False
     tensors = (w_t, upper.T.contiguous(), *scales, group, codes, errors)
@@ -286,13 +286,6 @@ def gptq_block(
     pointers = [None if part is None else c_void_p(part.data_ptr()) for part in tensors]
     kernels.bitlaw_gptq(byref(_spec(element)), *pointers, *map(c_int64, w_t.shape))
     return True
-
-
-def _is_plain(fmt: Format) -> bool:
-    """Return whether ``fmt`` does nothing but what its parts do: a subclass might."""
-    from bitlaw.formats.base import Format
-
-    return type(fmt) is Format
 
 
 def _name(tensor: Tensor) -> str:

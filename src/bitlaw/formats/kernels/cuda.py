@@ -20,7 +20,7 @@ from bitlaw.formats.scales import E8M0, Absmax, MinMax, ScaleRule, TwoLevel
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from bitlaw.formats.base import Format
+    from bitlaw.formats.layout import Layout
 
 _NUMBERS: Final = {"float32": 0, "float16": 1, "bfloat16": 2}
 _POWERS: Final = {"floor": 0, "even": 1, "rceil": 2, "ceil": 3}
@@ -51,14 +51,14 @@ class _Part:
     data: tuple[float, ...]
 
 
-def fake_quantize(fmt: Format, w: Tensor, shared: Mapping[str, Tensor], out: Tensor) -> bool:
+def fake_quantize(fmt: Layout, w: Tensor, shared: Mapping[str, Tensor], out: Tensor) -> bool:
     """Do as ``bitlaw.formats.kernels.fake_quantize`` says."""
     if fmt.centered or fmt.block == "none" or w.dtype not in _DTYPES or out.dtype not in _DTYPES:
         return False
     rows, columns = w.shape
     width = fmt.width(columns)
     rule, element = _rule(fmt.rule), _element(fmt.element)
-    if rule is None or element is None or width > _LONGEST_BLOCK or not _is_plain(fmt):
+    if rule is None or element is None or width > _LONGEST_BLOCK or not fmt.compiled:
         return False
     if rule.kind == cuda_parts.MINMAX.value and element.kind != cuda_parts.INTEGER.value:
         return False
@@ -89,7 +89,7 @@ def fake_quantize(fmt: Format, w: Tensor, shared: Mapping[str, Tensor], out: Ten
 
 
 def gptq_block(
-    fmt: Format,
+    fmt: Layout,
     shared: Mapping[str, Tensor],
     w_t: Tensor,
     upper: Tensor,
@@ -102,7 +102,7 @@ def gptq_block(
     element = _element(fmt.element)
     steps, zeros, means = scales
     asymmetric = zeros is not None
-    if element is None or not _is_plain(fmt) or (asymmetric and element.kind != cuda_parts.INTEGER.value):
+    if element is None or not fmt.compiled or (asymmetric and element.kind != cuda_parts.INTEGER.value):
         return False
     _launch_gptq(
         (fmt, element, _Part(cuda_parts.ABSMAX.value, ())),
@@ -115,7 +115,7 @@ def gptq_block(
 
 
 def gptq_groups(
-    fmt: Format,
+    fmt: Layout,
     shared: Mapping[str, Tensor],
     w_t: Tensor,
     upper: Tensor,
@@ -126,7 +126,7 @@ def gptq_groups(
 ) -> bool:
     """Do as ``bitlaw.formats.kernels.gptq_groups`` says."""
     rule, element = _rule(fmt.rule), _element(fmt.element)
-    if rule is None or element is None or fmt.centered or not _is_plain(fmt):
+    if rule is None or element is None or fmt.centered or not fmt.compiled:
         return False
     if set(parts) - {"scale", "zero"} or ("zero" in parts and element.kind != cuda_parts.INTEGER.value):
         return False
@@ -141,7 +141,7 @@ def gptq_groups(
 
 
 def _launch_gptq(
-    what: tuple[Format, _Part, _Part],
+    what: tuple[Layout, _Part, _Part],
     shared: Mapping[str, Tensor],
     tensors: tuple[Tensor, Tensor, Tensor, Tensor],
     scales: Mapping[str, Tensor | None],
@@ -178,12 +178,6 @@ def _launch_gptq(
 def _inherits(part: object, base: type, *names: str) -> bool:
     """Return whether ``part`` does what ``base`` says: a subclass may have replaced one of these methods."""
     return isinstance(part, base) and all(getattr(type(part), name) is getattr(base, name) for name in names)
-
-
-def _is_plain(fmt: Format) -> bool:
-    from bitlaw.formats.base import Format
-
-    return type(fmt) is Format
 
 
 @cache
