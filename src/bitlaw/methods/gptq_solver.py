@@ -95,6 +95,11 @@ def _proxy_loss(w: Tensor, quantized: Quantized, factor: Factor, lost: float, en
     return loss / energy if energy else 0.0 if loss == 0 else float("inf")
 
 
+def _squares(errors: Tensor) -> Tensor:
+    """Return the sum of squares of ``errors``, which are lost: of rows in float32, and of these sums in float64."""
+    return errors.square_().sum(1).sum(dtype=torch.float64)
+
+
 def _empty_scales(fmt: Format, w: Tensor) -> Scales:
     """Return the scales of ``w`` with block parts that are yet to be written."""
     rows, blocks = fmt.grid((w.shape[0], w.shape[1]))
@@ -119,6 +124,8 @@ class _Work:
         scales: in the matrix's own order; a running scale is written when its block is reached.
         position: of each column in the working order.
         blocks: to which block of the format the column of each step belongs.
+        turned: block parts as ``(blocks, out)``, for kernels that take scales themselves.
+        taken: the blocks whose scales these took.
         block_of: the same on the device of the weights, where a list would have to be copied to at each use.
     """
 
@@ -141,27 +148,33 @@ class _Work:
         self.running = not static_groups and self.width < columns
         self.scales = _empty_scales(fmt, live) if self.running else fmt.fit(live)
         self.whole_block = whole_block
+        self.turned: dict[str, Tensor] = {}
+        self.taken: list[int] = []
 
     def run(self, block_columns: int, measured: bool) -> float:
         """Round all columns; return the sum of the squares of the errors if it is ``measured``, or else zero."""
         columns = len(self.w)
         if self.whole_block:  # a lazy block is one or more whole blocks
             block_columns = max(1, block_columns // self.width) * self.width
-        errors = self.w.new_empty((min(block_columns, columns), self.w.shape[1]))
+        # On a CPU the errors of a lazy block stay in cache; on a GPU sums at the end save launches in the loop.
+        kept = columns if self.w.is_cuda else min(block_columns, columns)
+        errors = self.w.new_empty((kept, self.w.shape[1]))
         reached: set[int] = set()
         lost = []
         for start in range(0, columns, block_columns):
             stop = min(start + block_columns, columns)
-            found = errors[: stop - start]
+            found = errors[start:stop] if self.w.is_cuda else errors[: stop - start]
             if not self._all_groups(start, stop, found):
                 for first, last in self._segments(start, stop, reached):
                     self._reach(first, start, found, reached)
                     self._round(first, last, found[first - start : last - start])
                     self._spread(first, last, stop, found[first - start : last - start])
             self._spread(start, stop, columns, found)
-            # Rows of float32 sums, and their sum in float64: exact enough, and much faster than all in float64.
-            if measured:
-                lost.append(found.square_().sum(1).sum(dtype=torch.float64))
+            if measured and not self.w.is_cuda:
+                lost.append(_squares(found))
+        self._take_scales()
+        if measured and self.w.is_cuda:
+            lost.append(_squares(errors))
         return float(torch.stack(lost).sum()) if lost else 0.0
 
     def _spread(self, first: int, last: int, stop: int, errors: Tensor) -> None:
@@ -175,14 +188,21 @@ class _Work:
         if not (whole and self.running and self.in_order) or self.whole_block:
             return False
         blocks = slice(start // self.width, -(-stop // self.width))
-        parts = {name: part[:, blocks].T.contiguous() for name, part in self.scales.block.items()}
+        if not self.turned:
+            self.turned = {name: part.T.contiguous() for name, part in self.scales.block.items()}
+        parts = {name: part[blocks] for name, part in self.turned.items()}
         w, upper = self.w[start:stop], self.upper[start:stop, start:stop]
         codes = self.codes[start:stop]
         if not kernels.gptq_groups(self.fmt, self.scales.shared, w, upper, parts, self.width, codes, errors):
             return False
-        for name, part in parts.items():
-            self.scales.block[name][:, blocks] = part.T
+        self.taken += range(blocks.start, blocks.stop)
         return True
+
+    def _take_scales(self) -> None:
+        """Copy the scales that kernels took to where they belong: once, for copies in the loop would cost launches."""
+        taken = torch.tensor(self.taken, dtype=torch.int64, device=self.w.device)
+        for name, part in self.turned.items():
+            self.scales.block[name][:, taken] = part[taken].T
 
     def _segments(self, start: int, stop: int, reached: set[int]) -> Iterator[tuple[int, int]]:
         """Yield the runs of columns that can be rounded before another scale must be taken, or whole blocks."""
