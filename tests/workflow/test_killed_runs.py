@@ -1,0 +1,111 @@
+"""kill -9 at random moments: what is left is whole, and the next run ends with the very same tables.
+
+``BITLAW_KILLS`` is the number of kills (default 12, some minutes), ``BITLAW_KILLS_SEED`` the seed of their moments.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from bitlaw.artifacts import read_json, read_table, read_tensors
+from checkout import Checkout
+
+pytestmark = [pytest.mark.workflow, pytest.mark.timeout(0)]
+
+KILLS = int(os.environ.get("BITLAW_KILLS", "12"))
+SEED = int(os.environ.get("BITLAW_KILLS_SEED", "0"))
+VIEWS = ("table.parquet", "laws.json", "index.html")
+READERS = {".json": read_json, ".safetensors": read_tensors, ".parquet": read_table}
+RUNNERS = {
+    "bitlaw": [sys.executable, "-m", "bitlaw", "run"],
+    "snakemake": [str(Path(sys.executable).with_name("snakemake")), "--cores", "2"],
+}
+
+
+def checkout_at(root: Path) -> Checkout:
+    """Return a checkout with the smallest study that goes through every stage."""
+    checkout = Checkout(root)
+    checkout.study(models=[{"source": "zoo", "name": "gpt2-0.1m"}], formats=["int4_b64"])
+    return checkout
+
+
+def start(checkout: Checkout, runner: str) -> subprocess.Popen[bytes]:
+    """Start a run in a process group of its own."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("BITLAW_", "SNAKEMAKE_"))}
+    env |= {"PYTHONPATH": str(checkout.root / "src"), "OMP_NUM_THREADS": "1"}
+    log = (checkout.root / "run.log").open("wb")
+    return subprocess.Popen(
+        RUNNERS[runner], cwd=checkout.root, env=env, stdout=log, stderr=subprocess.STDOUT, process_group=0
+    )
+
+
+def kill(run: subprocess.Popen[bytes], chance: random.Random, patience: float) -> None:
+    """Kill the whole run, or one of its processes, whose absence the others must survive or end by in good time."""
+    family = [psutil.Process(run.pid), *psutil.Process(run.pid).children(recursive=True)]
+    if chance.random() < 0.5:
+        victim = chance.choice(family)
+        if victim.is_running():
+            victim.kill()
+        try:
+            run.wait(timeout=patience)
+        except subprocess.TimeoutExpired:
+            pytest.fail(f"the run hangs after {victim} was killed")
+    for process in family:
+        if process.is_running():
+            process.kill()
+    run.wait()
+
+
+def check(checkout: Checkout) -> None:
+    """Read every artifact that looks finished: each must be whole."""
+    for path in (checkout.root / "results").rglob("*"):
+        if path.is_file() and path.suffix in READERS:
+            READERS[path.suffix](path)
+
+
+def test_a_run_survives_kills(tmp_path: Path) -> None:
+    undisturbed = checkout_at(tmp_path / "undisturbed")
+    longest = {}
+    for runner in RUNNERS:
+        begun = time.monotonic()
+        assert start(undisturbed, runner).wait() == 0, (undisturbed.root / "run.log").read_text()
+        longest[runner] = time.monotonic() - begun
+        expected = [undisturbed.view(name) for name in VIEWS]
+        if runner != list(RUNNERS)[-1]:
+            subprocess.run(["rm", "-rf", *(str(undisturbed.root / name) for name in ("results", "report"))], check=True)
+    chance, killed, finished = random.Random(SEED), 0, 0
+    checkout = checkout_at(tmp_path / "killed-0")
+    while killed < KILLS:
+        runner = chance.choice(list(RUNNERS))
+        run = start(checkout, runner)
+        try:
+            run.wait(timeout=chance.uniform(0, longest[runner]))
+        except subprocess.TimeoutExpired:
+            kill(run, chance, 60 + 10 * longest[runner])
+            killed += 1
+            check(checkout)
+            continue
+        said = (checkout.root / "run.log").read_text()
+        if run.returncode != 0:
+            # What may stop a run is a lock that nobody holds, and then it says how to get past it.
+            assert runner == "snakemake" and "--unlock" in said, f"{killed} kills: {said}"
+            assert checkout.snakemake("--unlock").returncode == 0
+            continue
+        assert [checkout.view(name) for name in VIEWS] == expected, f"{runner} after {killed} kills"
+        finished += 1
+        checkout = checkout_at(tmp_path / f"killed-{finished}")
+    if (checkout.root / ".snakemake" / "locks").is_dir():
+        checkout.snakemake("--unlock")
+    checkout.make()
+    assert [checkout.view(name) for name in VIEWS] == expected
+    leftover = [p for p in psutil.process_iter(["cwd"]) if str(p.info["cwd"] or "").startswith(str(tmp_path))]
+    assert not [p for p in leftover if p.status() != psutil.STATUS_ZOMBIE], leftover
+    print(f"{killed} kills, {finished} runs finished between them")
