@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -63,13 +65,25 @@ def write_tensors(path: Path, header: Header, tensors: Mapping[str, torch.Tensor
 
     Equal tensors, results and headers give equal bytes.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     ordered = {name: tensors[name].contiguous() for name in sorted(tensors)}
     head = asdict(header)
     document = {"header": {**head, "sha256": _tensor_sum(head, ordered, result)}, "result": result}
-    # One entry, for safetensors writes several in random order.
-    save_file(ordered, path, metadata={"bitlaw": _result_text(document)})
+    try:
+        # One entry, for safetensors writes several in random order.
+        save_file(ordered, path, metadata={"bitlaw": _result_text(document)})
+    except SafetensorError as error:
+        if (cause := _of_the_system(error, path)) is not None:
+            raise cause from error
+        raise
+
+
+def _of_the_system(error: Exception, path: Path) -> OSError | None:
+    """Return the error of the operating system, such as a full disk, that safetensors reports in words of its own."""
+    found = re.search(r"\(os error (\d+)\)", str(error))
+    return OSError(int(found[1]), os.strerror(int(found[1])), str(path)) if found else None
 
 
 def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], Any]:

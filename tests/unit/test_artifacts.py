@@ -203,3 +203,23 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
         replace_file(tmp_path / "new" / "a", "no bytes")  # type: ignore[arg-type]
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["a"]
     assert (tmp_path / "new" / "a").read_bytes() == b"two"
+
+
+def test_a_full_disk_is_the_systems_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import errno
+
+    import safetensors.torch
+    from safetensors import SafetensorError
+
+    said = "Error while serializing: I/O error: No space left on device (os error 28)"
+
+    def full(*_: object, **__: object) -> None:
+        raise SafetensorError(said)
+
+    monkeypatch.setattr(safetensors.torch, "save_file", full)
+    with pytest.raises(OSError, match="No space left") as found:
+        write_tensors(tmp_path / "a.safetensors", Header("s", "k", {}, {}, "c"), {}, {})
+    assert found.value.errno == errno.ENOSPC and found.value.filename == str(tmp_path / "a.safetensors")
+    said = "Error while serializing: something else"
+    with pytest.raises(SafetensorError, match="something else"):
+        write_tensors(tmp_path / "a.safetensors", Header("s", "k", {}, {}, "c"), {}, {})

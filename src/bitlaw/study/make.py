@@ -6,6 +6,7 @@ import os
 import platform
 import secrets
 import shutil
+import stat
 import sys
 from collections.abc import Mapping
 from functools import cache
@@ -43,7 +44,7 @@ def make(order: Mapping[str, Any], root: Path) -> None:
     _one_thread()
     inputs = {role: tuple(root / path for path in paths) for role, paths in order["inputs"].items()}
     _check(order, inputs)
-    out.parent.mkdir(parents=True, exist_ok=True)
+    _make_folders(out.parent)
     mark = secrets.token_hex(4)  # several machines may make the same artifact in one shared folder
     temporary, payload = out.with_name(f".{out.name}.{mark}.tmp"), out.with_name(f".{out.stem}.{mark}.tmp")
     header = Header(order["stage"], order["key"], order["spec"], order["parents"], order["code"], made_with())
@@ -51,8 +52,10 @@ def make(order: Mapping[str, Any], root: Path) -> None:
         STAGES[order["stage"]].run(Job(header, inputs, temporary, payload, order["hints"]))
         if payload.exists():
             shutil.rmtree(root / order["payload"], ignore_errors=True)
+            _share(payload)
             payload.rename(root / order["payload"])
         _flush(temporary)
+        _share(temporary)
         temporary.replace(out)
     except DamagedArtifactError as error:
         raise _set_aside(error) from None
@@ -105,6 +108,26 @@ def _one_thread() -> None:
 def _flush(path: Path) -> None:
     with path.open("rb") as file:
         os.fsync(file.fileno())
+
+
+def _make_folders(folder: Path) -> None:
+    """Make ``folder`` and what it lies in; below the folder that is there, all have its permissions."""
+    if folder.is_dir():
+        return
+    _make_folders(folder.parent)
+    try:
+        folder.mkdir()
+    except FileExistsError:  # another job was faster
+        return
+    if folder.name != "results":
+        folder.chmod(stat.S_IMODE(folder.parent.stat().st_mode))
+
+
+def _share(path: Path) -> None:
+    """Let those who may use the folder use what is in it: safetensors makes files for their owner alone."""
+    mode = stat.S_IMODE(path.parent.stat().st_mode)
+    for each in (path, *path.rglob("*")):
+        each.chmod(mode if each.is_dir() else mode & 0o666)
 
 
 def _set_aside(error: DamagedArtifactError) -> UserError:

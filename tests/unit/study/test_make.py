@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import stat
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -15,7 +16,7 @@ from bitlaw.artifacts import read_header, read_json, write_json
 from bitlaw.errors import UserError
 from bitlaw.stage import Header, Job
 from bitlaw.study import make as module
-from bitlaw.study.make import made_with, make
+from bitlaw.study.make import made_with, make, make_missing
 from projects import Project
 
 ORDER: dict[str, Any] = {
@@ -205,3 +206,16 @@ def test_other_code_than_planned_makes_nothing(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="the code has changed since this was planned; start the run again"):
         make({**order, "code": "0" * 64}, project.root)
     assert project.results() == []
+
+
+@pytest.mark.parametrize("mode", [0o755, 0o2775, 0o700])
+def test_results_can_be_used_by_whoever_may_use_their_folder(tmp_path: Path, mode: int) -> None:
+    project = Project(tmp_path / "p")
+    results = project.root / "results"
+    results.mkdir()
+    results.chmod(mode)
+    make_missing(project.plan(), {"model", "calibrate"})
+    made = list(results.rglob("*"))
+    assert {path.suffix for path in made} >= {".json", ".safetensors"}
+    for path in made:
+        assert stat.S_IMODE(path.stat().st_mode) == (mode if path.is_dir() else mode & 0o666), path
