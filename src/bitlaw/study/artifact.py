@@ -10,6 +10,7 @@ from typing import Any
 
 from bitlaw.artifacts import canonical, sha256
 from bitlaw.stages import STAGES
+from bitlaw.study.environment import libraries, with_libraries
 from bitlaw.study.fingerprint import fingerprint
 
 RESULTS = "results"
@@ -26,6 +27,7 @@ class Artifact:
         label: readable folder below the stage's; says nothing that the key does not. It begins with the model's name:
             a model that gets another name keeps its keys, so its folders can be renamed instead of made again.
         hints: where inputs are on this machine; not part of the key.
+        strict: whether the versions of the libraries that compute it are part of the key.
     """
 
     stage: str
@@ -33,11 +35,12 @@ class Artifact:
     parents: Mapping[str, tuple[Artifact, ...]]
     label: str
     hints: Mapping[str, Any] = field(default_factory=dict)
+    strict: bool = False
 
     @cached_property
     def code(self) -> str:
-        """Fingerprint of the code that makes it."""
-        return code_of(self.stage, self.spec)
+        """Fingerprint of the code that makes it, with the versions of libraries if the study is strict."""
+        return code_of(self.stage, self.spec, strict=self.strict)
 
     @cached_property
     def key(self) -> str:
@@ -57,6 +60,21 @@ class Artifact:
         return str(PurePosixPath(self.path).with_suffix(""))
 
 
-def code_of(stage: str, spec: Mapping[str, Any]) -> str:
-    """Return the fingerprint of the code by which ``stage`` makes the artifact of ``spec``."""
-    return fingerprint((STAGES.module(stage), *sorted(STAGES[stage].code(spec))))
+def code_of(stage: str, spec: Mapping[str, Any], *, strict: bool = False) -> str:
+    """Return the fingerprint of the code by which ``stage`` makes the artifact of ``spec``.
+
+    Args:
+        stage: name of the stage.
+        spec: the parameters that determine the artifact.
+        strict: whether the versions of the libraries that this code computes with belong to it.
+
+    Raises:
+        UserError: such a library is not installed.
+    """
+    modules = code_modules(stage, spec)
+    return with_libraries(fingerprint(modules), libraries(modules)) if strict else fingerprint(modules)
+
+
+def code_modules(stage: str, spec: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the modules that ``stage`` makes the artifact of ``spec`` by: its own and those chosen at run time."""
+    return (STAGES.module(stage), *sorted(STAGES[stage].code(spec)))

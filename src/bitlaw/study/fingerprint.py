@@ -46,6 +46,20 @@ def closure(modules: Iterable[str]) -> set[str]:
     return found
 
 
+def outside(modules: Iterable[str], skipped: Iterable[str] = ()) -> set[str]:
+    """Return the packages that ``modules`` and the ``bitlaw`` modules behind them import, less what ``skipped`` do."""
+    found: set[str] = set()
+    for name in closure(modules) - set(skipped):
+        file = _file(name)
+        assert file is not None  # the closure holds no other
+        for node in ast.walk(_computing(ast.parse(file.read_text("utf-8")))):
+            if isinstance(node, ast.Import):
+                found.update(alias.name.partition(".")[0] for alias in node.names)
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                found.add(str(node.module).partition(".")[0])
+    return found - {"bitlaw"}
+
+
 def tree_digest(source: str) -> str:
     """Return the SHA-256 of the syntax tree of ``source`` without docstrings and bare strings."""
     return hashlib.sha256("".join(_dump(_computing(ast.parse(source)))).encode()).hexdigest()

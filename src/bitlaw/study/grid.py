@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from bitlaw.errors import UserError, unknown
@@ -55,11 +56,12 @@ def expand(loaded: Loaded) -> Grid:
         grown = _Branch(loaded, spec, evaluation_text, calibration_text)
         artifacts += grown.artifacts
         cells += grown.cells
-    table = Artifact("table", {"rows": [row for _, row in cells]}, {"cells": tuple(cell for cell, _ in cells)}, "")
+    make = partial(Artifact, strict=study.strict_env)
+    table = make("table", {"rows": [row for _, row in cells]}, {"cells": tuple(cell for cell, _ in cells)}, "")
     fits = {law.name: law.model_dump(mode="json", exclude={"name"}) for law in study.laws}
-    laws = Artifact("laws", {"laws": fits, "seed": study.seed, "bootstraps": study.bootstraps}, {"table": (table,)}, "")
+    laws = make("laws", {"laws": fits, "seed": study.seed, "bootstraps": study.bootstraps}, {"table": (table,)}, "")
     page = {"title": study.title, "study": loaded.name}
-    report = Artifact("report", page, {"table": (table,), "laws": (laws,)}, "")
+    report = make("report", page, {"table": (table,), "laws": (laws,)}, "")
     return Grid((*artifacts, table, laws, report), table, laws, report)
 
 
@@ -71,7 +73,8 @@ class _Branch:
         self.name, self.labels, self.text = spec.name, spec.labels, evaluation
         self.protocol = study.evaluation.model_dump(mode="json", exclude={"text"})
         location = {**spec.location, "name": spec.name, "cache": str(root / ".bitlaw" / "tokens")}
-        self.model = Artifact("model", {"source": dict(spec.identity)}, {}, spec.name, {"model": location})
+        self.make = partial(Artifact, strict=study.strict_env)
+        self.model = self.make("model", {"source": dict(spec.identity)}, {}, spec.name, {"model": location})
         if location.pop("payload", False):
             location = {"pretrained": str(root / self.model.payload), "revision": None, "trust_remote_code": False}
         self.location = location
@@ -99,7 +102,7 @@ class _Branch:
         elif need == "windows":
             protocol, text = self._calibration()
             spec, hints = {**spec, "calibration": protocol}, {**hints, "text": text}
-        made = Artifact("quantize", spec, parents, f"{self.name}/{fmt}-{entry.name}", hints)
+        made = self.make("quantize", spec, parents, f"{self.name}/{fmt}-{entry.name}", hints)
         self.artifacts.append(made)
         self._cell(made, fmt, entry.name, None if need == "nothing" else self.calibration_text)
 
@@ -127,7 +130,7 @@ class _Branch:
         name = f"{stage} {spec}"  # a key would do as well, but costs more than the rest of a cell
         if name not in self.shared:
             label = f"{self.name}/{re.sub(r'[^A-Za-z0-9._-]+', '-', self.calibration_text.name)}"
-            self.shared[name] = Artifact(stage, spec, parents, label, hints)
+            self.shared[name] = self.make(stage, spec, parents, label, hints)
             self.artifacts.append(self.shared[name])
         return self.shared[name]
 
@@ -136,7 +139,7 @@ class _Branch:
         parents = {"model": (self.model,), **({"quantized": (quantized,)} if quantized else {})}
         label = f"{self.name}/{fmt}-{method}" if quantized else f"{self.name}/{fmt}"
         hints = {"model": self.location, "text": str(self.text.path)}
-        made = Artifact("evaluate", spec, parents, label, hints)
+        made = self.make("evaluate", spec, parents, label, hints)
         row = {
             "model": self.name,
             "family": self.labels.get("family"),

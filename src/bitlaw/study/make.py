@@ -19,9 +19,8 @@ from bitlaw.progress import track
 from bitlaw.stage import Header, Job
 from bitlaw.stages import STAGES
 from bitlaw.study.artifact import code_of
+from bitlaw.study.environment import RECORDED, is_strict, split_code
 from bitlaw.study.plan import Plan, order
-
-_LIBRARIES = ("bitlaw", "torch", "transformers", "tokenizers", "numpy", "pandas", "pyarrow", "scipy")
 
 
 def make(order: Mapping[str, Any], root: Path) -> None:
@@ -79,7 +78,7 @@ def make_missing(plan: Plan, stages: set[str]) -> int:
 def made_with() -> dict[str, str]:
     """Return the versions of Python and of the libraries that values depend on; they are recorded, not hashed."""
     versions = {"python": platform.python_version()}
-    for name in _LIBRARIES:
+    for name in RECORDED:
         try:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
@@ -94,8 +93,10 @@ def _check(order: Mapping[str, Any], inputs: Mapping[str, tuple[Path, ...]]) -> 
             if not path.is_file():
                 raise UserError(f"not there; it is made before {order['path']}", place=str(path))
     # The key vouches for the code, and the code may have been edited since the run was planned.
-    if code_of(order["stage"], order["spec"]) != order["code"]:
-        raise UserError("the code has changed since this was planned; start the run again", place=order["path"])
+    present = code_of(order["stage"], order["spec"], strict=is_strict(order["code"]))
+    if present != order["code"]:
+        changed = "the code has" if split_code(present)[0] != split_code(order["code"])[0] else "libraries have"
+        raise UserError(f"{changed} changed since this was planned; start the run again", place=order["path"])
 
 
 def _one_thread() -> None:

@@ -168,6 +168,7 @@ class Study(Section):
         laws: the laws fitted to the table.
         bootstraps: bootstrap samples behind each interval.
         seed: of the fits and their bootstrap.
+        strict_env: whether another version of a library that computes values gives other keys.
     """
 
     title: str = "Quantization study"
@@ -179,3 +180,4 @@ class Study(Section):
     laws: tuple[LawEntry, ...] = ()
     bootstraps: int = Field(default=1000, ge=1)
     seed: Seed = 0
+    strict_env: bool = False

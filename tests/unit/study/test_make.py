@@ -50,7 +50,7 @@ Runner = Callable[[Callable[[Job], None]], None]
 @pytest.fixture
 def making(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Return a function that makes ``ORDER``, changed by its keywords, by a stage that runs its argument."""
-    monkeypatch.setattr(module, "code_of", lambda stage, spec: "c0de")
+    monkeypatch.setattr(module, "code_of", lambda stage, spec, strict=False: "c0de")
 
     def made(run: Callable[[Job], None], **changes: Any) -> None:
         monkeypatch.setattr(module, "STAGES", {"fake": FakeStage(run)})
@@ -135,7 +135,7 @@ class Stage:
         (job.payload / "model.safetensors").write_text("half")
         os.kill(os.getpid(), signal.SIGKILL)
 
-module.STAGES, module.code_of = {{"fake": Stage()}}, lambda stage, spec: "c0de"
+module.STAGES, module.code_of = {{"fake": Stage()}}, lambda stage, spec, strict=False: "c0de"
 module.make({ORDER!r}, Path({str(tmp_path)!r}))
 """
     done = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True, text=True)
