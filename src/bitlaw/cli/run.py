@@ -25,6 +25,8 @@ def _run(options: argparse.Namespace) -> int:
     if options.until is not None and options.until not in stages:
         raise unknown("stage", options.until, stages, place="--until")
     wanted = stages[: stages.index(options.until) + 1] if options.until else stages
+    if plan.missing:
+        plan.write()  # for `bitlaw why`: a page carries no header, and what artifacts were made from may be deleted
     made = make_missing(plan, set(wanted))
     publish(plan.grid, plan.root)
     print(f"made {made} artifacts" + ("" if options.until else f"; see {plan.root / VIEWS['report']}"))

@@ -71,7 +71,7 @@ def test_every_command_explains_itself(capsys: pytest.CaptureFixture[str], name:
     ("argv", "message"),
     [
         (["pln"], "unknown command 'pln'; did you mean 'plan'?"),
-        (["xyz"], "unknown command 'xyz'; valid: export, figure, formats, make, models, plan, run, schema, summary"),
+        (["xyz"], f"unknown command 'xyz'; valid: {', '.join(list(COMMANDS)[:12])}{', ...' * (len(COMMANDS) > 12)}"),
         (["plan", "--mising"], "plan: unknown argument '--mising'; did you mean '--missing'?"),
         (["--helpp"], "unknown argument '--helpp'; did you mean '--help'?"),
         (["plan", "--study"], "plan: argument --study: expected one argument; see `bitlaw plan --help`"),
