@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import random
 import shutil
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,43 @@ def write(name: str, seed: int) -> Callable[[Checkout], None]:
     return change
 
 
+def upgrade(library: str) -> Callable[[Checkout], None]:
+    """Return a change after which ``library`` says that it is another version."""
+
+    def change(checkout: Checkout) -> None:
+        record = checkout.root / "src" / f"{library}-99.0.dist-info" / "METADATA"
+        record.parent.mkdir()
+        record.write_text(f"Metadata-Version: 2.1\nName: {library}\nVersion: 99.0\n", "utf-8")
+
+    return change
+
+
+def pretend(checkout: Checkout) -> None:
+    """Put an empty file where each missing artifact would be; planning looks no closer."""
+    done = checkout.run(sys.executable, "-m", "bitlaw", "plan", "--missing")
+    assert done.returncode == 0, done.stderr
+    for path in map(checkout.root.joinpath, done.stdout.splitlines()):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
+def snapshot(checkout: Checkout) -> dict[Path, bytes]:
+    """Return what a user can change, by path: all files but results and what tools keep."""
+    kept = ("params.yaml", "studies", "src", "calibration.txt", "evaluation.txt")
+    found = [path for name in kept for path in (checkout.root / name, *(checkout.root / name).rglob("*"))]
+    return {path: path.read_bytes() for path in found if path.is_file() and path.suffix != ".pyc"}
+
+
+def restore(checkout: Checkout, before: Mapping[Path, bytes]) -> None:
+    """Put back what ``snapshot`` found, and remove what is new."""
+    for path in snapshot(checkout).keys() - before.keys():
+        path.unlink()
+        if not any(path.parent.iterdir()):
+            path.parent.rmdir()
+    for path, data in before.items():
+        path.write_bytes(data)
+
+
 MORE_MODELS = [{"source": "zoo", "name": ["gpt2-0.1m", "llama-0.1m", "opt-0.1m"]}]
 CASES: dict[str, tuple[Callable[[Checkout], None], dict[str, int]]] = {
     "add a model": (
@@ -77,6 +115,7 @@ CASES: dict[str, tuple[Callable[[Checkout], None], dict[str, int]]] = {
     ),
     "the evaluation text": (write("evaluation.txt", 20), {"evaluate": 10, **FINAL}),
     "the evaluation's window": (override(evaluation={"window": 32, "stride": 31}), {"evaluate": 10, **FINAL}),
+    "the seed of the fits": (override(seed=1), {"laws": 1, "report": 1}),
     "the laws": (override(laws=["kumar"]), {"laws": 1, "report": 1}),
     "the title": (override(title="Another title"), {"report": 1}),
     "code of the GPTQ solver": (
@@ -91,6 +130,10 @@ CASES: dict[str, tuple[Callable[[Checkout], None], dict[str, int]]] = {
         edit("formats/integer.py", "KIND: Kind =", "EDITED = True\nKIND: Kind ="),
         {"quantize": 4, "evaluate": 4, **FINAL},
     ),
+    "code of the calibration": (
+        edit("models/calibration.py", "def moments(", "EDITED = True\n\n\ndef moments("),
+        {"calibrate": 2, "factorize": 2, "quantize": 4, "evaluate": 4, **FINAL},
+    ),
     "code of the evaluation": (
         edit("evaluation/nll.py", "def spans(", "EDITED = True\n\n\ndef spans("),
         {"evaluate": 10, **FINAL},
@@ -100,14 +143,50 @@ CASES: dict[str, tuple[Callable[[Checkout], None], dict[str, int]]] = {
     "code of the command line": (edit("cli/plan.py", "def _run(", "EDITED = True\n\n\ndef _run("), {}),
     "code of the planning": (edit("study/plan.py", "def present(", "EDITED = True\n\n\ndef present("), {}),
     "code of the pool": (edit("pool/worker.py", "def work(", "EDITED = True\n\n\ndef work("), {}),
+    "another version of a library": (upgrade("torch"), {}),
+    "versions of libraries in the keys": (override(strict_env=True), WHOLE),
 }
 
 
 @pytest.mark.parametrize("change", CASES)
-def test_a_change_recomputes_what_depends_on_it(checkout: Checkout, change: str) -> None:
+def test_a_change_recomputes_what_depends_on_it_and_going_back_nothing(checkout: Checkout, change: str) -> None:
     apply, expected = CASES[change]
+    before = snapshot(checkout)
     apply(checkout)
+    assert snapshot(checkout) != before
     assert checkout.jobs() == expected
+    restore(checkout, before)
+    assert checkout.jobs() == {}
+
+
+HUB = {"source": "hub", "repo": "someone/tiny", "name": "tiny"}
+
+
+def test_one_models_revision_recomputes_what_is_made_from_that_model(checkout: Checkout) -> None:
+    zoo = {"source": "zoo", "name": "gpt2-0.1m"}
+    checkout.params(models=[zoo, {**HUB, "revision": "v1"}])
+    pretend(checkout)
+    assert checkout.jobs() == {}
+    checkout.params(models=[zoo, {**HUB, "revision": "v2"}])
+    assert checkout.jobs() == {"model": 1, "calibrate": 1, "factorize": 1, "quantize": 4, "evaluate": 5, **FINAL}
+    checkout.params(models=[zoo, {**HUB, "revision": "v1"}])
+    assert checkout.jobs() == {}
+
+
+@pytest.mark.parametrize(
+    ("library", "expected"),
+    [("tokenizers", WHOLE), ("scipy", {"laws": 1, "report": 1}), ("altair", {"report": 1}), ("pyarrow", {})],
+)
+def test_an_upgrade_under_strict_env_recomputes_what_computes_with_the_library(
+    checkout: Checkout, library: str, expected: dict[str, int]
+) -> None:
+    checkout.params(strict_env=True)
+    pretend(checkout)
+    before = snapshot(checkout)
+    upgrade(library)(checkout)
+    assert checkout.jobs() == expected
+    restore(checkout, before)
+    assert checkout.jobs() == {}
 
 
 def test_comments_docstrings_and_layout_recompute_nothing(checkout: Checkout) -> None:
