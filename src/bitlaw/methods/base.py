@@ -48,6 +48,7 @@ class Method:
 
     def factor_settings(self, settings: Any) -> dict[str, Any]:
         """Return the settings that the factors depend on, for a method that needs factors."""
+        # Asked of methods alone whose ``needs`` is "factors", which override it: a call here is a mistake in the code.
         raise NotImplementedError(f"{type(self).__name__} needs no factors")
 
     def inputs(self, tensors: Mapping[str, Tensor], result: Mapping[str, Any]) -> Callable[[str], Inputs]:
@@ -76,6 +77,7 @@ class Method:
         Returns:
             The quantized matrix, and plain JSON values (which may be NaN) by name.
         """
+        # A method overrides this or ``quantize_model``, which is the only caller here.
         raise NotImplementedError(f"{type(self).__name__} rounds whole models only")
 
     def quantize_model(
