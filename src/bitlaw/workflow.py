@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bitlaw.errors import UserError
+from bitlaw.errors import UserError, unknown
 from bitlaw.pool import start, stop
 from bitlaw.study.grid import expand
 from bitlaw.study.load import load_study
@@ -21,6 +21,7 @@ from bitlaw.study.plan import Plan, present, read_orders
 from bitlaw.study.publish import publish
 
 _PLAN = "BITLAW_PLAN"
+_FINAL = ("table", "laws", "report")
 
 
 class Workflow:
@@ -36,7 +37,8 @@ class Workflow:
 
         Args:
             root: the project folder.
-            config: Snakemake's; ``study`` selects another study than ``params.yaml`` does.
+            config: Snakemake's; ``study`` selects another study than ``params.yaml`` does, and the ``phase``
+                ``measure`` leaves out the table, the laws and the report.
             main: whether this is Snakemake's main process.
 
         Raises:
@@ -45,6 +47,9 @@ class Workflow:
         self.root = root
         self._pool: str | None = None
         self._plan: Plan | None = None
+        self._phase = config.get("phase", "all")
+        if self._phase not in ("all", "measure"):
+            raise unknown("phase", str(self._phase), ["all", "measure"], place="--config phase")
         if main:
             self._plan = Plan(expand(load_study(root, config.get("study"))), present(root), root)
             self.plan_file = self._plan.write()
@@ -56,7 +61,7 @@ class Workflow:
         self.orders = read_orders(self.plan_file)
 
     def targets(self, *, executing: bool) -> list[str]:
-        """Return the final artifacts that are missing, or the report's absolute path if none is.
+        """Return the artifacts to ask for that are missing, or the absolute path of ``params.yaml`` if none is.
 
         No rule makes an absolute path, so Snakemake finds nothing to do then and calls no hook; this is why the files
         under ``report/`` are brought up to date here.
@@ -64,12 +69,13 @@ class Workflow:
         Args:
             executing: whether jobs will be run: no dry run, no drawing of the graph.
         """
-        final = [path for path, order in self.orders.items() if order["stage"] in ("table", "laws", "report")]
-        if final or self._plan is None:
-            return final
+        measure = self._phase == "measure"
+        wanted = [path for path, order in self.orders.items() if (order["stage"] in _FINAL) != measure]
+        if wanted or self._plan is None:
+            return wanted
         if executing:
             publish(self._plan.grid, self.root)
-        return [str(self.root / self._plan.grid.report.path)]
+        return [str(self.root / "params.yaml")]
 
     def inputs(self, path: str) -> list[str]:
         """Return the parents of ``path`` that are missing too; none if ``path`` is not to be made."""
