@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-COPIED = ("src", "workflow", "Snakefile", "dvc.yaml", ".dvcignore", ".gitignore", "pyproject.toml")
+COPIED = ("src", "workflow", "Snakefile", "dvc.yaml", ".dvcignore", ".gitignore", ".gitattributes", "pyproject.toml")
 STUDY: Mapping[str, Any] = {
     "title": "A small study",
     "models": [{"source": "zoo", "name": ["gpt2-0.1m", "llama-0.1m"]}],
