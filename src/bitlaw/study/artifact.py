@@ -52,7 +52,8 @@ class Artifact:
     @cached_property
     def path(self) -> str:
         """Where it is or will be, relative to the project folder: ``results/<stage>/<label>/<key><suffix>``."""
-        return str(PurePosixPath(RESULTS, self.stage, self.label, f"{self.key}{STAGES[self.stage].suffix}"))
+        folder = f"{RESULTS}/{self.stage}/{self.label}" if self.label else f"{RESULTS}/{self.stage}"
+        return f"{folder}/{self.key}{STAGES[self.stage].suffix}"
 
     @property
     def payload(self) -> str:
