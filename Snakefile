@@ -1,4 +1,5 @@
-# The workflow: one rule per stage, one job per artifact. The graph holds what is missing and nothing else.
+# The workflow: one rule per stage, one job per artifact (or per chunk of them).
+# The graph holds what is missing and nothing else.
 # What there is to make is decided by src/bitlaw/study; the rules only say how Snakemake sees it.
 
 
@@ -8,6 +9,7 @@ include: "workflow/rules/calibrate.smk"
 include: "workflow/rules/factorize.smk"
 include: "workflow/rules/quantize.smk"
 include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/chunk.smk"
 include: "workflow/rules/laws.smk"
 include: "workflow/rules/report.smk"
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,13 +16,16 @@ from typing import Any
 
 from bitlaw.errors import UserError, unknown
 from bitlaw.pool import start, stop
+from bitlaw.study import chunks
 from bitlaw.study.grid import expand
 from bitlaw.study.load import load_study
 from bitlaw.study.plan import Plan, present, read_orders
 from bitlaw.study.publish import publish
 
 _PLAN = "BITLAW_PLAN"
+_CONFIG = ("study", "phase", "chunk")
 _FINAL = ("table", "laws", "report")
+CHUNKS = ".bitlaw/chunks"
 
 
 class Workflow:
@@ -37,19 +41,19 @@ class Workflow:
 
         Args:
             root: the project folder.
-            config: Snakemake's; ``study`` selects another study than ``params.yaml`` does, and the ``phase``
-                ``measure`` leaves out the table, the laws and the report.
+            config: Snakemake's; ``study`` selects another study than ``params.yaml`` does, the ``phase`` ``measure``
+                leaves out the table, the laws and the report, ``chunk`` says how many rows of the grid a job makes
+                (0: one job an artifact).
             main: whether this is Snakemake's main process.
 
         Raises:
-            UserError: see ``load_study`` and ``expand``.
+            UserError: see ``load_study`` and ``expand``; a ``config`` that is none.
         """
         self.root = root
         self._pool: str | None = None
         self._plan: Plan | None = None
-        self._phase = config.get("phase", "all")
-        if self._phase not in ("all", "measure"):
-            raise unknown("phase", str(self._phase), ["all", "measure"], place="--config phase")
+        self._phase, size = _checked(config)
+        old = set((root / CHUNKS).glob("*/*/*.done")) if main else set()
         if main:
             self._plan = Plan(expand(load_study(root, config.get("study"))), present(root), root)
             self.plan_file = self._plan.write()
@@ -59,6 +63,26 @@ class Workflow:
         else:
             raise UserError(f"the job has no {_PLAN}, which names its plan; let the executor pass the environment on")
         self.orders = read_orders(self.plan_file)
+        self._folder = f"{CHUNKS}/{self.plan_file.stem}-{size}"
+        self._chunks = {chunk.name: chunk for chunk in (chunks.cut(self.orders, size) if size else ())}
+        self._done = {path: self._mark(name) for name, chunk in self._chunks.items() for path in chunk.paths}
+        if main:
+            self._write_chunks(old)
+
+    def _write_chunks(self, old: set[Path]) -> None:
+        """Write the manifests of this run's chunks, and take away what says that they are done.
+
+        Args:
+            old: the marks that were there before the store was looked at: a chunk whose artifacts were missing after
+                that is not done. Marks made since may be another process's, and right.
+        """
+        chunks.write(self._chunks.values(), self.orders, self.root / self._folder)
+        for name in self._chunks:
+            if (mark := self.root / self._mark(name)) in old:
+                mark.unlink(missing_ok=True)
+
+    def _mark(self, name: str) -> str:
+        return f"{self._folder}/{name}.done"
 
     def targets(self, *, executing: bool) -> list[str]:
         """Return the artifacts to ask for that are missing, or the absolute path of ``params.yaml`` if none is.
@@ -72,22 +96,36 @@ class Workflow:
         measure = self._phase == "measure"
         wanted = [path for path, order in self.orders.items() if (order["stage"] in _FINAL) != measure]
         if wanted or self._plan is None:
-            return wanted
+            return list(dict.fromkeys(self._done.get(path, path) for path in wanted))
         if executing:
             publish(self._plan.grid, self.root)
         return [str(self.root / "params.yaml")]
 
     def inputs(self, path: str) -> list[str]:
-        """Return the parents of ``path`` that are missing too; none if ``path`` is not to be made."""
+        """Return what the job for the artifact ``path`` waits for; nothing if ``path`` is not to be made.
+
+        These are its parents that are missing too, or the marks of the chunks that make them.
+        """
         order = self.orders.get(path)
         parents = [parent for group in order["inputs"].values() for parent in group] if order else []
-        return [parent for parent in parents if parent in self.orders]
+        missing = [parent for parent in parents if parent in self.orders]
+        if path in self._done:  # asked for by name: a job of its own, with chunks or without
+            return missing
+        return list(dict.fromkeys(self._done.get(parent, parent) for parent in missing))
+
+    def chunk_inputs(self, name: str) -> list[str]:
+        """Return the missing artifacts that the chunk ``name`` waits for; nothing if there is no such chunk."""
+        return list(self._chunks[name].waits) if name in self._chunks else []
+
+    @property
+    def client(self) -> str:
+        """The shell command that stands for ``bitlaw``, in a warm worker if there is one."""
+        return shlex.join([sys.executable, "-S", "-E", str(Path(__file__).with_name("pool") / "client.py")])
 
     @property
     def command(self) -> str:
-        """The shell command that makes the artifact whose path follows, in a warm worker if there is one."""
-        client = Path(__file__).with_name("pool") / "client.py"
-        return shlex.join([sys.executable, "-S", "-E", str(client), "make", "--plan", str(self.plan_file)])
+        """The shell command that makes the artifact whose path follows."""
+        return f"{self.client} make --plan {shlex.quote(str(self.plan_file))}"
 
     def start(self, workers: int) -> None:
         """Start the warm workers of this run; they end with this process."""
@@ -95,9 +133,24 @@ class Workflow:
             self._pool = start(max(1, min(workers, len(self.orders))), os.getpid(), self.root / ".bitlaw")
             os.environ["BITLAW_POOL"] = self._pool
 
-    def finish(self) -> None:
-        """Stop the workers and bring the files under ``report/`` up to date."""
+    def finish(self, *, success: bool = False) -> None:
+        """Stop the workers, bring the files under ``report/`` up to date, and remove what only a failed run needs."""
         if self._pool is not None:
             stop(self._pool)
         if self._plan is not None:
             publish(self._plan.grid, self.root)
+            if success:
+                shutil.rmtree(self.root / CHUNKS, ignore_errors=True)
+
+
+def _checked(config: Mapping[str, Any]) -> tuple[str, int]:
+    """Return the phase and the rows in a chunk, 0 for no chunks. Raises ``UserError`` for a ``config`` that is none."""
+    for name in config:
+        if name not in _CONFIG:
+            raise unknown("key", name, _CONFIG, place="--config")
+    phase, size = str(config.get("phase", "all")), config.get("chunk", 0)
+    if phase not in ("all", "measure"):
+        raise unknown("phase", phase, ["all", "measure"], place="--config phase")
+    if not isinstance(size, int) or isinstance(size, bool) or size < 0:
+        raise UserError(f"must be a number of rows, or 0 for one job an artifact, not {size!r}", place="--config chunk")
+    return phase, size

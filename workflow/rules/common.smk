@@ -28,7 +28,7 @@ onstart:
 
 
 onsuccess:
-    RUN.finish()
+    RUN.finish(success=True)
 
 
 onerror:

@@ -8,7 +8,9 @@ import secrets
 import shutil
 import stat
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -22,9 +24,11 @@ from bitlaw.study.artifact import code_of
 from bitlaw.study.environment import RECORDED, is_strict, split_code
 from bitlaw.study.plan import Plan, order
 
+_FLUSH_SECONDS = 0.5
+_AT_ONCE = 16  # files flushed
 
-def make(order: Mapping[str, Any], root: Path) -> None:
-    """Make one artifact, unless it exists.
+def make(order: Mapping[str, Any], root: Path, *, flush: bool = True) -> bool:
+    """Make one artifact, unless it exists; return whether it was made.
 
     The stage writes to a temporary name in the final folder; the file is flushed and then renamed, so that whatever
     kills the job leaves nothing that looks finished. A damaged input is set aside under the ending ``.damaged``, so
@@ -33,13 +37,14 @@ def make(order: Mapping[str, Any], root: Path) -> None:
     Args:
         order: as ``bitlaw.study.plan.order`` gives it.
         root: the project folder.
+        flush: write the file to the disk before it gets its name; else whoever calls does so with ``_flush``.
 
     Raises:
         UserError: what the stage says, an input that is missing or damaged, or code that is not the order's.
     """
     out = root / order["path"]
     if out.exists():
-        return
+        return False
     _one_thread()
     inputs = {role: tuple(root / path for path in paths) for role, paths in order["inputs"].items()}
     _check(order, inputs)
@@ -53,9 +58,11 @@ def make(order: Mapping[str, Any], root: Path) -> None:
             shutil.rmtree(root / order["payload"], ignore_errors=True)
             _share(payload)
             payload.rename(root / order["payload"])
-        _flush(temporary)
+        if flush:
+            _flush(temporary)
         _share(temporary)
         temporary.replace(out)
+        return True
     except DamagedArtifactError as error:
         raise _set_aside(error) from None
     except UserError as error:
@@ -64,6 +71,39 @@ def make(order: Mapping[str, Any], root: Path) -> None:
     finally:
         temporary.unlink(missing_ok=True)
         shutil.rmtree(payload, ignore_errors=True)
+
+
+def make_each(orders: Iterable[Mapping[str, Any]], root: Path) -> Iterator[tuple[str, Exception]]:
+    """Make several artifacts, parents first; one that fails stops only those that are made from it.
+
+    Each gets its name when it is made, so a process that is killed loses none. They are written to the disk together,
+    twice a second and at the end, for that costs a small artifact more than all else: a machine that loses its power
+    loses what is younger, and checksums tell of what is not whole.
+
+    Args:
+        orders: as for ``make``, those of parents before those of children.
+        root: the project folder.
+
+    Yields:
+        The path of each artifact that could not be made, and why, as it happens.
+    """
+    failed: set[str] = set()
+    made: list[str] = []
+    flushed = time.monotonic()
+    for one in orders:
+        path: str = one["path"]
+        try:
+            for parent in (parent for group in one["inputs"].values() for parent in group):
+                if parent in failed:
+                    raise UserError(f"needs {parent}, which could not be made", place=path)
+            made += [path] if make(one, root, flush=False) else []
+        except Exception as error:  # whatever is wrong with one cell, the others are to be made
+            failed.add(path)
+            yield path, error
+        if time.monotonic() - flushed > _FLUSH_SECONDS:
+            yield from _flush_all(made, root)
+            made, flushed = [], time.monotonic()
+    yield from _flush_all(made, root)
 
 
 def make_missing(plan: Plan, stages: set[str]) -> int:
@@ -129,6 +169,21 @@ def _share(path: Path) -> None:
     mode = stat.S_IMODE(path.parent.stat().st_mode)
     for each in (path, *path.rglob("*")):
         each.chmod(mode if each.is_dir() else mode & 0o666)
+
+
+def _flush_all(paths: list[str], root: Path) -> Iterator[tuple[str, Exception]]:
+    """Write artifacts to the disk together; remove and yield those that it does not take."""
+    # Many at once, for a disk writes them in one go: of 100 small files on ext4, each takes 0.6 ms, in turn 5 ms.
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        waiting = [(path, pool.submit(_flush, root / path)) for path in paths]
+        for path, flushing in waiting:
+            try:
+                flushing.result()
+            except FileNotFoundError:
+                continue  # it was damaged, and has been set aside
+            except OSError as error:
+                (root / path).unlink(missing_ok=True)
+                yield path, error
 
 
 def _set_aside(error: DamagedArtifactError) -> UserError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import stat
 import subprocess
@@ -16,7 +17,7 @@ from bitlaw.artifacts import read_header, read_json, write_json
 from bitlaw.errors import UserError
 from bitlaw.stage import Header, Job
 from bitlaw.study import make as module
-from bitlaw.study.make import made_with, make, make_missing
+from bitlaw.study.make import made_with, make, make_each, make_missing
 from projects import Project
 
 ORDER: dict[str, Any] = {
@@ -219,3 +220,45 @@ def test_results_can_be_used_by_whoever_may_use_their_folder(tmp_path: Path, mod
     assert {path.suffix for path in made} >= {".json", ".safetensors"}
     for path in made:
         assert stat.S_IMODE(path.stat().st_mode) == (mode if path.is_dir() else mode & 0o666), path
+
+
+def test_several_are_made_and_one_that_fails_stops_its_children_only(
+    making: Callable[..., None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def run(job: Job) -> None:
+        if job.spec["answer"] == 1:
+            raise ZeroDivisionError("one")
+        write_json(job.out, job.header, job.spec["answer"])
+
+    making(run, path="results/fake/a/0.json")  # it is there, and left alone
+    inputs = {1: [], 2: ["results/fake/a/1.json"], 3: ["results/fake/a/2.json"], 4: ["results/fake/a/0.json"]}
+    orders = [
+        {**ORDER, "path": f"results/fake/a/{i}.json", "spec": {"answer": i}, "inputs": {"of": inputs.get(i, [])}}
+        for i in range(5)
+    ]
+    flushed: list[str] = []
+    monkeypatch.setattr(module, "_flush", lambda path: flushed.append(path.name))
+    before = (tmp_path / "results/fake/a/0.json").stat().st_mtime_ns
+    failed = [(path[-6:], str(error)) for path, error in make_each(orders, tmp_path)]
+    assert failed == [
+        ("1.json", "one"),
+        ("2.json", "results/fake/a/2.json: needs results/fake/a/1.json, which could not be made"),
+        ("3.json", "results/fake/a/3.json: needs results/fake/a/2.json, which could not be made"),
+    ]
+    assert sorted(path.name for path in (tmp_path / "results/fake/a").iterdir()) == ["0.json", "4.json"]
+    assert (tmp_path / "results/fake/a/0.json").stat().st_mtime_ns == before
+    assert flushed == ["4.json"]
+
+
+def test_what_the_disk_does_not_take_is_not_left(
+    making: Callable[..., None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    making(lambda job: write_json(job.out, job.header, 0), path="results/fake/a/0.json")
+
+    def full(path: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(module, "_flush", full)
+    ((path, error),) = make_each([{**ORDER, "path": "results/fake/a/1.json"}], tmp_path)
+    assert (path, str(error)) == ("results/fake/a/1.json", "[Errno 28] No space left on device")
+    assert [path.name for path in (tmp_path / "results/fake/a").iterdir()] == ["0.json"]
