@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import os
+import sys
+import traceback
+from collections.abc import Mapping
 
 from bitlaw.cli.base import Command, add_study
 from bitlaw.cli.plan import open_plan
-from bitlaw.errors import unknown
+from bitlaw.errors import UserError, unknown
+from bitlaw.failures import Failure, Orders, last_line, log_of, summary
 from bitlaw.study.make import make_missing
+from bitlaw.study.plan import Plan, order
 from bitlaw.study.publish import VIEWS, publish
 
 
@@ -27,10 +33,32 @@ def _run(options: argparse.Namespace) -> int:
     wanted = stages[: stages.index(options.until) + 1] if options.until else stages
     if plan.missing:
         plan.write()  # for `bitlaw why`: a page carries no header, and what artifacts were made from may be deleted
-    made = make_missing(plan, set(wanted))
+    orders = {path: order(artifact) for path, artifact in plan.missing.items() if artifact.stage in wanted}
+    errors = make_missing(plan, set(wanted))
     publish(plan.grid, plan.root)
+    made = len(orders) - len(errors)
+    if errors:
+        print(f"made {made} artifacts")
+        _complain(orders, errors, plan)
+        return 1
     print(f"made {made} artifacts" + ("" if options.until else f"; see {plan.root / VIEWS['report']}"))
     return 0
+
+
+def _complain(orders: Orders, errors: Mapping[str, Exception], plan: Plan) -> None:
+    """Write a log for each artifact that failed, where the workflow's jobs have theirs, and say what is to be done."""
+    failed = {}
+    for path, error in errors.items():
+        if any(parent in errors for group in orders[path]["inputs"].values() for parent in group):
+            continue  # it waits for one that failed
+        text = f"bitlaw: {error}\n" if isinstance(error, UserError) else "".join(traceback.format_exception(error))
+        log = plan.root / log_of(path)
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_text(text, "utf-8")
+        failed[path] = Failure(last_line(text), log_of(path))
+    file = os.path.relpath(plan.write())
+    for line in summary(orders, failed, plan.root, lambda path: f"bitlaw make {path} --plan {file}"):
+        print(line, file=sys.stderr)
 
 
 COMMAND = Command(

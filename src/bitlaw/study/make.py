@@ -106,12 +106,14 @@ def make_each(orders: Iterable[Mapping[str, Any]], root: Path) -> Iterator[tuple
     yield from _flush_all(made, root)
 
 
-def make_missing(plan: Plan, stages: set[str]) -> int:
-    """Make the missing artifacts of ``plan`` that belong to ``stages``, parents first; return how many."""
+def make_missing(plan: Plan, stages: set[str]) -> dict[str, Exception]:
+    """Make the missing artifacts of ``plan`` that belong to ``stages``, parents first.
+
+    Returns:
+        What could not be made and why, by path; also what waits for something that could not.
+    """
     artifacts = [artifact for artifact in plan.missing.values() if artifact.stage in stages]
-    for artifact in track(artifacts, "artifacts"):
-        make(order(artifact), plan.root)
-    return len(artifacts)
+    return dict(make_each((order(artifact) for artifact in track(artifacts, "artifacts")), plan.root))
 
 
 @cache
