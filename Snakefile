@@ -4,6 +4,7 @@
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/summary.smk"
 include: "workflow/rules/model.smk"
 include: "workflow/rules/calibrate.smk"
 include: "workflow/rules/factorize.smk"

@@ -87,17 +87,22 @@ class Checkout:
         assert source.count(old) == 1, f"{old!r} is {source.count(old)} times in {module}"
         path.write_text(source.replace(old, new), "utf-8")
 
-    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *command: str, seconds: float = 300) -> subprocess.CompletedProcess[str]:
         """Run ``command`` here, with this checkout's code, and return what came of it."""
+        return subprocess.run(
+            command, cwd=self.root, env=self.environment(), text=True, capture_output=True, timeout=seconds
+        )
+
+    def environment(self) -> dict[str, str]:
+        """Return the variables under which commands run here: this checkout's code, nothing of a run around it."""
         binaries = str(Path(sys.executable).parent)
-        env = {
+        return {
             **{name: value for name, value in os.environ.items() if not name.startswith(("BITLAW_", "SNAKEMAKE_"))},
             "PYTHONPATH": str(self.root / "src"),
             "PATH": f"{binaries}{os.pathsep}{os.environ['PATH']}",
             "DVC_NO_ANALYTICS": "1",
             "XDG_CACHE_HOME": str(self.root / ".cache"),
         }
-        return subprocess.run(command, cwd=self.root, env=env, text=True, capture_output=True, timeout=300)
 
     def snakemake(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run Snakemake with two cores."""

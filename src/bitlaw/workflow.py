@@ -10,12 +10,15 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from bitlaw.errors import UserError, unknown
+from bitlaw.failures import read_failures, summary
 from bitlaw.pool import start, stop
+from bitlaw.resources import BASE_MB, mem_mb, runtime
 from bitlaw.study import chunks
 from bitlaw.study.grid import expand
 from bitlaw.study.load import load_study
@@ -50,6 +53,7 @@ class Workflow:
             UserError: see ``load_study`` and ``expand``; a ``config`` that is none.
         """
         self.root = root
+        self._study = config.get("study")
         self._pool: str | None = None
         self._plan: Plan | None = None
         self._phase, size = _checked(config)
@@ -127,9 +131,36 @@ class Workflow:
         """The shell command that makes the artifact whose path follows."""
         return f"{self.client} make --plan {shlex.quote(str(self.plan_file))}"
 
+    def mem_mb(self, key: str, attempt: int) -> int:
+        """Return the megabytes that the job of the artifact with ``key`` may use."""
+        return mem_mb(self._by_key[key], self.root, attempt) if key in self._by_key else BASE_MB
+
+    def runtime(self, key: str, attempt: int) -> int:
+        """Return the minutes that the job of the artifact with ``key`` may take."""
+        return runtime(self._by_key[key], self.root, attempt) if key in self._by_key else 60
+
+    def chunk_mem_mb(self, name: str, attempt: int) -> int:
+        """Return the megabytes that the chunk ``name`` may use: those of its largest artifact."""
+        orders = [self.orders[path] for path in self._chunks[name].paths] if name in self._chunks else []
+        return max((mem_mb(order, self.root, attempt) for order in orders), default=BASE_MB)
+
+    def chunk_runtime(self, name: str, attempt: int) -> int:
+        """Return the minutes that the chunk ``name`` may take: those of its longest artifact, and two for each other."""
+        orders = [self.orders[path] for path in self._chunks[name].paths] if name in self._chunks else []
+        return max((runtime(order, self.root, attempt) for order in orders), default=60) + 2 * attempt * len(orders)
+
+    @cached_property
+    def _by_key(self) -> dict[str, Mapping[str, Any]]:
+        return {order["key"]: order for order in self.orders.values()}
+
     def start(self, workers: int) -> None:
-        """Start the warm workers of this run; they end with this process."""
-        if self.orders:
+        """Start the warm workers of this run; they end with this process.
+
+        Args:
+            workers: how many; 0 on a cluster, whose jobs each have a process, limits and a machine of their own.
+        """
+        os.utime(self.plan_file)  # a log that is younger is this run's
+        if self.orders and workers:
             self._pool = start(max(1, min(workers, len(self.orders))), os.getpid(), self.root / ".bitlaw")
             os.environ["BITLAW_POOL"] = self._pool
 
@@ -141,6 +172,12 @@ class Workflow:
             publish(self._plan.grid, self.root)
             if success:
                 shutil.rmtree(self.root / CHUNKS, ignore_errors=True)
+
+    def failures(self) -> Iterator[str]:
+        """Yield lines that tell what failed in this run, how to make each again, and what waits for it."""
+        failed = read_failures(self.orders, self.root, self.plan_file.stat().st_mtime)
+        study = f" --config study={shlex.quote(str(self._study))}" if self._study else ""
+        yield from summary(self.orders, failed, self.root, lambda path: f"snakemake --cores 1 {path}{study}")
 
 
 def _checked(config: Mapping[str, Any]) -> tuple[str, int]:

@@ -13,6 +13,9 @@ rule chunk:
     conda:
         "../envs/bitlaw.yaml"
     threads: 1
+    resources:
+        mem_mb=chunk_mem_mb,
+        runtime=chunk_runtime,
     params:
         client=RUN.client,
     shell:

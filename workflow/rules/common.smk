@@ -18,18 +18,39 @@ def missing_parents(output):
     return lambda wildcards: RUN.inputs(output.format(**wildcards))
 
 
+def mem_mb(wildcards, attempt):
+    """Megabytes that the job of an artifact may use; more with each attempt."""
+    return RUN.mem_mb(wildcards.key, attempt)
+
+
+def runtime(wildcards, attempt):
+    """Minutes that the job of an artifact may take; more with each attempt."""
+    return RUN.runtime(wildcards.key, attempt)
+
+
+def chunk_mem_mb(wildcards, attempt):
+    """Megabytes that the job of a chunk may use; more with each attempt."""
+    return RUN.chunk_mem_mb(f"{wildcards.model}/{wildcards.number}", attempt)
+
+
+def chunk_runtime(wildcards, attempt):
+    """Minutes that the job of a chunk may take; more with each attempt."""
+    return RUN.chunk_runtime(f"{wildcards.model}/{wildcards.number}", attempt)
+
+
+# Jobs in other places, such as pods, get the variables that are named here and no others.
+envvars:
+    "BITLAW_PLAN",
+
+
 wildcard_constraints:
     key="[0-9a-f]{32}",
     label=".+",
 
 
 onstart:
-    RUN.start(workflow.cores or 1)
+    RUN.start((workflow.cores or 1) if workflow.local_exec else 0)
 
 
 onsuccess:
     RUN.finish(success=True)
-
-
-onerror:
-    RUN.finish()

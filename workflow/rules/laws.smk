@@ -9,6 +9,9 @@ rule table:
     conda:
         "../envs/bitlaw.yaml"
     threads: 1
+    resources:
+        mem_mb=mem_mb,
+        runtime=runtime,
     params:
         make=RUN.command,
     shell:
@@ -25,6 +28,9 @@ rule laws:
     conda:
         "../envs/bitlaw.yaml"
     threads: 1
+    resources:
+        mem_mb=mem_mb,
+        runtime=runtime,
     params:
         make=RUN.command,
     shell:

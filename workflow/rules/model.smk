@@ -9,6 +9,9 @@ rule model:
     conda:
         "../envs/bitlaw.yaml"
     threads: 1
+    resources:
+        mem_mb=mem_mb,
+        runtime=runtime,
     params:
         make=RUN.command,
     shell:
