@@ -30,8 +30,8 @@ demo: .venv/ready  ## run the study of params.yaml (the embedded demo) and make 
 test: .venv/ready  ## run all tests
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
-test-quick: .venv/ready  ## run the tests that start neither Snakemake nor a browser
-	$(BIN)/python -m pytest -n 2 -m 'not workflow and not browser'
+test-quick: .venv/ready  ## run the tests that start neither Snakemake nor a browser nor SLURM
+	$(BIN)/python -m pytest -n 2 -m 'not workflow and not browser and not cluster'
 
 parity: .venv-parity/ready  ## compare formats and GPTQ with other packages, bit for bit
 	.venv-parity/bin/python -m pytest -n 2 tests/parity
