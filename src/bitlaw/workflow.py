@@ -145,7 +145,7 @@ class Workflow:
         return max((mem_mb(order, self.root, attempt) for order in orders), default=BASE_MB)
 
     def chunk_runtime(self, name: str, attempt: int) -> int:
-        """Return the minutes that the chunk ``name`` may take: those of its longest artifact, and two for each other."""
+        """Return the minutes that the chunk ``name`` may take: its longest artifact's and two for each other."""
         orders = [self.orders[path] for path in self._chunks[name].paths] if name in self._chunks else []
         return max((runtime(order, self.root, attempt) for order in orders), default=60) + 2 * attempt * len(orders)
 

@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 from bitlaw.cli.base import Command, add_study
+from bitlaw.cli.exchanging import add_exchange, chosen, settle, size
 from bitlaw.cli.plan import open_plan
-from bitlaw.cli.push import add_exchange, chosen, settle, size
 from bitlaw.exchange import CELLS, Cell, Remote, lacking, stored
 from bitlaw.study.load import find_root
 from bitlaw.study.plan import present

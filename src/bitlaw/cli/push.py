@@ -3,43 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 
 from bitlaw.cli.base import Command
-from bitlaw.errors import unknown
-from bitlaw.exchange import FINAL, Cell, Remote, stored
-from bitlaw.lockfile import keep_in_merges
-from bitlaw.stages import STAGES
+from bitlaw.cli.exchanging import add_exchange, chosen, settle, size
+from bitlaw.exchange import Remote, stored
 from bitlaw.study.load import find_root
 from bitlaw.study.plan import present
-
-
-def add_exchange(parser: argparse.ArgumentParser) -> None:
-    """Add ``--remote`` and ``--stage``, which push and pull share."""
-    parser.add_argument("--remote", metavar="NAME", help="the DVC remote (default: DVC's default)")
-    parser.add_argument("--stage", metavar="STAGE", action="append", help="only of this stage; may be given again")
-
-
-def chosen(options: argparse.Namespace) -> list[str]:
-    """Return the stages that the options name, by default all whose artifacts are exchanged."""
-    exchanged = [stage for stage in STAGES if stage not in FINAL]
-    for stage in options.stage or []:
-        if stage not in exchanged:
-            raise unknown("stage", stage, exchanged, place="--stage")
-    return options.stage or exchanged
-
-
-def settle(root: Path) -> None:
-    """Make merges of dvc.lock need no hand in this clone, and say so the first time."""
-    if keep_in_merges(root):
-        print("git: merges in this clone now keep its dvc.lock (merge.dvc-lock.driver); `dvc repro` updates it")
-
-
-def size(root: Path, cells: Sequence[Cell]) -> str:
-    """Return how many ``cells`` these are and their size, in words; files beside them are not counted."""
-    total = sum((root / cell.path).stat().st_size for cell in cells)
-    return f"{len(cells)} artifact{'' if len(cells) == 1 else 's'} ({total / 1e6:.1f} MB)"
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:

@@ -27,6 +27,7 @@ from bitlaw.study.plan import Plan, order
 _FLUSH_SECONDS = 0.5
 _AT_ONCE = 16  # files flushed
 
+
 def make(order: Mapping[str, Any], root: Path, *, flush: bool = True) -> bool:
     """Make one artifact, unless it exists; return whether it was made.
 
