@@ -5,7 +5,7 @@ A module of its own, so that the artifacts that hold factors depend on no code t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 import torch
@@ -47,6 +47,10 @@ class Factor:
     damping: float
     damping_tries: int
     shift: float
+
+    def to(self, device: torch.device) -> Factor:
+        """Return the same with all tensors on ``device``."""
+        return replace(self, upper=self.upper.to(device), order=self.order.to(device), dead=self.dead.to(device))
 
 
 def factorize(h: Tensor, damping: float, act_order: bool) -> Factor:

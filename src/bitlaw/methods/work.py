@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from bitlaw.errors import UserError
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
     from transformers import PreTrainedModel
 
@@ -31,6 +32,13 @@ class Inputs:
     absmean: Tensor | None = None
     factor: Factor | None = None
     energy: float | None = None
+
+    def to(self, device: torch.device) -> Inputs:
+        """Return the same with all tensors on ``device``."""
+        hessian = None if self.hessian is None else self.hessian.to(device)
+        absmean = None if self.absmean is None else self.absmean.to(device)
+        factor = None if self.factor is None else self.factor.to(device)
+        return Inputs(hessian, absmean, factor, self.energy)
 
 
 @dataclass(frozen=True, eq=False)

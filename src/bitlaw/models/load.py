@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bitlaw.errors import UserError, unknown
+from bitlaw.models.device import check_room, resolve
 from bitlaw.models.files import TOKENIZER_FILES, WEIGHT_FILES, model_files
 
 if TYPE_CHECKING:
@@ -22,23 +23,24 @@ _models: OrderedDict[str, tuple[PreTrainedModel, tuple[object, ...]]] = OrderedD
 _tokenizers: OrderedDict[str, PreTrainedTokenizerBase] = OrderedDict()
 
 
-def load_model(location: Mapping[str, Any], dtype: str = "float32", device: str = "cpu") -> PreTrainedModel:
+def load_model(location: Mapping[str, Any], dtype: str = "float32") -> PreTrainedModel:
     """Return the model at ``location``, in evaluation mode and without gradients.
 
     A few models are kept: the same object is returned again as long as its files and its parameters are unchanged,
     so a caller that changes weights must put them back (``Linear.swap`` does).
 
     Args:
-        location: ``pretrained`` (folder or hub repository), ``revision``, ``trust_remote_code``.
+        location: ``pretrained`` (folder or hub repository), ``revision``, ``trust_remote_code``, and ``device``: where
+            to put it (``auto``, ``cpu``, ``cuda``, ``cuda:1``; by default the CPU).
         dtype: ``float32``, ``bfloat16`` or ``float16``; weights are converted to it.
-        device: where to put it, such as ``cpu`` or ``cuda``.
 
     Raises:
-        UserError: the model is not there, is no causal language model, or its weights are incomplete.
+        UserError: the model is not there, is no causal language model, or its weights are incomplete, or there is no
+            room for it.
     """
     import torch
 
-    folder = local_folder(location)
+    folder, device = local_folder(location), resolve(str(location.get("device", "cpu")))
     key = f"{cache_key(folder)} {dtype} {device}"
     if key in _models:
         model, state = _models.pop(key)
@@ -47,6 +49,7 @@ def load_model(location: Mapping[str, Any], dtype: str = "float32", device: str 
             return model
     while _models and (len(_models) >= KEPT_MODELS or _kept_bytes() > KEPT_BYTES):
         _models.popitem(last=False)
+    _check_room(location, dtype, device)
     model = _load(folder, dtype, bool(location.get("trust_remote_code")))
     torch.nn.Module.to(model, device).eval().requires_grad_(False)
     _models[key] = (model, _state(model))
@@ -119,6 +122,17 @@ def cache_key(folder: Path) -> str:
     return json.dumps([str(folder.resolve()), *((n, s.st_size, s.st_mtime_ns, s.st_ino) for n, s in stats)])
 
 
+def _check_room(location: Mapping[str, Any], dtype: str, device: str) -> None:
+    """Raise ``UserError`` if the model does not fit on ``device``, or not into the memory that it comes through."""
+    import torch
+
+    if dtype not in DTYPES:
+        raise unknown("dtype", dtype, DTYPES)
+    count = sum(p.numel() for p in skeleton(location).parameters())
+    for place in dict.fromkeys(("cpu", device)):
+        check_room(count * getattr(torch, dtype).itemsize, place, f"the model in {dtype}")
+
+
 def _load(folder: Path, dtype: str, trusted: bool) -> PreTrainedModel:
     import torch
     from safetensors import SafetensorError
@@ -126,8 +140,6 @@ def _load(folder: Path, dtype: str, trusted: bool) -> PreTrainedModel:
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    if dtype not in DTYPES:
-        raise unknown("dtype", dtype, DTYPES)
     config = _config(folder, trusted)
     if not any(folder.glob(WEIGHT_FILES)):
         raise UserError(f"no {WEIGHT_FILES} weights there", place=str(folder))

@@ -35,7 +35,7 @@ class CalibrateStage:
 
         location = job.hints["model"]
         windows = windows_of(location, Path(job.hints["text"]), job.spec, read_json(job.one("model")))
-        model = load_model(location, device=str(job.hints.get("device", "cpu")))
+        model = load_model(location)
         of, found = moments(model, quantizable(model), windows)
         tensors = {f"hessian.{i}": one.hessian for i, one in enumerate(found)}
         tensors |= {f"absmean.{i}": one.absmean for i, one in enumerate(found)}

@@ -45,7 +45,7 @@ class EvaluateStage:
         about = read_json(job.one("model"))
         tokens = tokens_of(location, Path(job.hints["text"]), spec["text"]["sha256"], spec["max_tokens"])
         check_fits(tokens.ids, about, min(spec["window"], len(tokens)), "window")
-        model = load_model(location, spec["dtype"], str(job.hints.get("device", "cpu")))
+        model = load_model(location, spec["dtype"])
         quantized = None
         with ExitStack() as stack:
             if job.inputs.get("quantized"):
@@ -76,6 +76,7 @@ class EvaluateStage:
 
         linears = quantizable(model)
         tensors, result = read_tensors(path)
+        tensors = {name: tensor.to(model.device) for name, tensor in tensors.items()}
         header = read_header(path)
         shapes = {linear.name: linear.shape for linear in linears}
         stored = stored_linears(tensors, parse(header["spec"]["format"]), shapes)

@@ -38,13 +38,14 @@ class FactorizeStage:
         from bitlaw.models.load import load_model
 
         hessians, calibrated = read_tensors(job.one("calibration"))
-        linears = quantizable(load_model(job.hints["model"], "float32"))
+        model = load_model(job.hints["model"], "float32")
+        linears = quantizable(model)
         tensors: dict[str, Tensor] = {}
         records: list[dict[str, Any]] = []
         energies: dict[str, float | None] = {}
         for i in range(1 + max(calibrated["of"].values())):
             sharing = [linear for linear in linears if calibrated["of"].get(linear.name) == i]
-            found = inputs_of(hessians[f"hessian.{i}"], sharing, **job.spec)
+            found = inputs_of(hessians[f"hessian.{i}"].to(model.device), sharing, **job.spec)
             factor = found[sharing[0].name].factor
             assert factor is not None
             tensors |= {f"{name}.{i}": part for name, part in tensors_of(factor).items()}

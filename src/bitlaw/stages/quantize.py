@@ -94,7 +94,8 @@ def _work(job: Job, method: Method, settings: Any) -> tuple[Work, Mapping[str, A
     parent = job.one(need)  # the role has the need's name
     tensors, known = read_tensors(parent)
     calibration = known["calibration"] if need == "factors" else read_header(parent)["spec"]
-    return Work(model, linears, method.inputs(tensors, known), groups_of(known, linears)), calibration
+    inputs = method.inputs(tensors, known)
+    return Work(model, linears, lambda name: inputs(name).to(model.device), groups_of(known, linears)), calibration
 
 
 class _Total:

@@ -77,7 +77,7 @@ class _Branch:
         self.model = self.make("model", {"source": dict(spec.identity)}, {}, spec.name, {"model": location})
         if location.pop("payload", False):
             location = {"pretrained": str(root / self.model.payload), "revision": None, "trust_remote_code": False}
-        self.location = location
+        self.location = {**location, "device": study.device}
         self.artifacts = [self.model]
         self.cells: list[tuple[Artifact, dict[str, Any]]] = []
         self._cell(None, UNQUANTIZED, "none", None)

@@ -52,7 +52,9 @@ def make(order: Mapping[str, Any], root: Path, *, flush: bool = True) -> bool:
     _make_folders(out.parent)
     mark = secrets.token_hex(4)  # several machines may make the same artifact in one shared folder
     temporary, payload = out.with_name(f".{out.name}.{mark}.tmp"), out.with_name(f".{out.stem}.{mark}.tmp")
-    header = Header(order["stage"], order["key"], order["spec"], order["parents"], order["code"], made_with())
+    header = Header(
+        order["stage"], order["key"], order["spec"], order["parents"], order["code"], _made_here(order["hints"])
+    )
     try:
         STAGES[order["stage"]].run(Job(header, inputs, temporary, payload, order["hints"]))
         if payload.exists():
@@ -69,6 +71,12 @@ def make(order: Mapping[str, Any], root: Path, *, flush: bool = True) -> bool:
     except UserError as error:
         place = order["path"] if error.place is None else f"{order['path']}: {error.place}"
         raise UserError(error.message, place=place) from error
+    except (MemoryError, RuntimeError) as error:
+        from bitlaw.models.device import no_memory
+
+        if (told := no_memory(error)) is None:
+            raise
+        raise UserError(told.message, place=order["path"]) from error
     finally:
         temporary.unlink(missing_ok=True)
         shutil.rmtree(payload, ignore_errors=True)
@@ -127,6 +135,16 @@ def made_with() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue  # a GPU machine may run from the source tree
     return versions
+
+
+def _made_here(hints: Mapping[str, Any]) -> dict[str, str]:
+    """Return ``made_with()``, with the device if a model is computed."""
+    model = hints.get("model")
+    if not isinstance(model, Mapping) or "device" not in model:
+        return made_with()
+    from bitlaw.models.device import name_of
+
+    return {**made_with(), "device": name_of(model["device"])}
 
 
 def _check(order: Mapping[str, Any], inputs: Mapping[str, tuple[Path, ...]]) -> None:

@@ -168,6 +168,9 @@ class Study(Section):
         laws: the laws fitted to the table.
         bootstraps: bootstrap samples behind each interval.
         seed: of the fits and their bootstrap.
+        device: where models are computed: ``cpu``, ``cuda``, ``cuda:1``, or ``auto`` for a GPU where there is one. It
+            is recorded with each result and is no part of keys: what runs an artifact does not change its value but
+            for the last digits.
         strict_env: whether another version of a library that computes values gives other keys.
     """
 
@@ -180,4 +183,5 @@ class Study(Section):
     laws: tuple[LawEntry, ...] = ()
     bootstraps: int = Field(default=1000, ge=1)
     seed: Seed = 0
+    device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:[0-9]+)?)$")
     strict_env: bool = False
