@@ -61,14 +61,14 @@ def read_json(path: Path) -> Any:
 
 
 def write_tensors(path: Path, header: Header, tensors: Mapping[str, torch.Tensor], result: Any) -> None:
-    """Write ``tensors`` (any dtype, CPU) and ``result`` (JSON values) as one safetensors file.
+    """Write ``tensors`` (any dtype and device) and ``result`` (JSON values) as one safetensors file.
 
     Equal tensors, results and headers give equal bytes.
     """
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    ordered = {name: tensors[name].contiguous() for name in sorted(tensors)}
+    ordered = {name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)}
     head = asdict(header)
     document = {"header": {**head, "sha256": _tensor_sum(head, ordered, result)}, "result": result}
     try:

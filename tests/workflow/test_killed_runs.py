@@ -1,6 +1,7 @@
 """kill -9 at random moments: what is left is whole, and the next run ends with the very same tables.
 
-``BITLAW_KILLS`` is the number of kills (default 12, some minutes), ``BITLAW_KILLS_SEED`` the seed of their moments.
+``BITLAW_KILLS`` is the number of kills (default 12, some minutes), ``BITLAW_KILLS_SEED`` the seed of their moments, and
+``BITLAW_KILLS_SECONDS`` a time after which there are no more. Several processes with a seed each do many at once.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from checkout import Checkout
 pytestmark = [pytest.mark.workflow, pytest.mark.timeout(0)]
 
 KILLS = int(os.environ.get("BITLAW_KILLS", "12"))
+SECONDS = float(os.environ.get("BITLAW_KILLS_SECONDS", "inf"))
 SEED = int(os.environ.get("BITLAW_KILLS_SEED", "0"))
 VIEWS = ("table.parquet", "laws.json", "index.html")
 READERS = {".json": read_json, ".safetensors": read_tensors, ".parquet": read_table}
@@ -83,7 +85,8 @@ def test_a_run_survives_kills(tmp_path: Path) -> None:
             subprocess.run(["rm", "-rf", *(str(undisturbed.root / name) for name in ("results", "report"))], check=True)
     chance, killed, finished = random.Random(SEED), 0, 0
     checkout = checkout_at(tmp_path / "killed-0")
-    while killed < KILLS:
+    begun = time.monotonic()
+    while killed < KILLS and time.monotonic() - begun < SECONDS:
         runner = chance.choice(list(RUNNERS))
         run = start(checkout, runner)
         try:
