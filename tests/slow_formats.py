@@ -10,6 +10,7 @@ import bisect
 import math
 from fractions import Fraction
 from functools import cache
+from itertools import count as count_from
 from itertools import pairwise
 
 import numpy as np
@@ -29,13 +30,41 @@ def fake_quantize(fmt: Format, w: Tensor) -> Tensor:
     values = w.float().numpy()
     result = np.empty_like(values)
     matrix = _matrix_scale(fmt, values)
-    codebook = [float(v) for v in fmt.shared(w)["codebook"]] if "codebook" in fmt.shared_parts() else None
+    codebook = quantile_codebook(fmt.bits, w) if "codebook" in fmt.shared_parts() else None
     with np.errstate(all="ignore"):
         for places in _blocks(fmt, values.shape):
             out = _block(fmt, [float(values[place]) for place in places], matrix, codebook)
             for place, value in zip(places, out, strict=True):
                 result[place] = value
     return torch.from_numpy(result)
+
+
+def quantile_codebook(bits: int, w: Tensor) -> list[float]:
+    """Return the entries of a quantile code for ``w``."""
+    sample = w.float().flatten().tolist()[:: _sample_step(*w.shape)]
+    chunks = -(-len(sample) // 2048)
+    count = 2**bits - 1
+    found = []
+    for chunk in range(chunks):
+        good = sorted(v for v in sample[chunk::chunks] if math.isfinite(v))
+        if good:
+            found.append([_quantile(good, Fraction(2 * i + 1, 2 * count)) for i in range(count)])
+    means = [0.0] * count
+    for quantiles in found:
+        means = [mean + quantile for mean, quantile in zip(means, quantiles, strict=True)]
+    entries = sorted([0.0, *(mean / max(1, len(found)) for mean in means)])
+    largest = max(abs(entry) for entry in entries) or 1.0
+    return [float(F32(entry / largest)) + 0.0 for entry in entries]
+
+
+def _sample_step(rows: int, columns: int) -> int:
+    return next(n for n in count_from(1) if n * 65536 >= rows * columns and math.gcd(n, columns) == 1)
+
+
+def _quantile(ordered: list[float], level: Fraction) -> float:
+    place = level * (len(ordered) - 1)
+    below, above = ordered[math.floor(place)], ordered[min(math.floor(place) + 1, len(ordered) - 1)]
+    return below + (above - below) * float(place - math.floor(place))
 
 
 def _blocks(fmt: Format, shape: tuple[int, int]) -> list[list[tuple[int, int]]]:

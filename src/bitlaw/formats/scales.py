@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Final, Literal
 
+from bitlaw.formats import kernels
 from bitlaw.formats.elements import FloatElement
 
 if TYPE_CHECKING:
@@ -286,13 +287,15 @@ class TwoLevel(ScaleRule):
         """Return the matrix's scale, ``(1,)`` float32."""
         import torch
 
-        low, high = torch.aminmax(w)
-        amax = torch.maximum(-low, high).float().view(1)
-        if not bool(torch.isfinite(amax)):
-            # A few rows at a time: no copy of the whole matrix is made.
-            slabs = w.split(max(1, (1 << 20) // w.shape[1]))
-            tops = [slab.float().abs().nan_to_num_(nan=0.0, posinf=0.0).amax() for slab in slabs]
-            amax = torch.stack(tops).amax().view(1)
+        amax = kernels.largest_finite(w)
+        if amax is None:
+            low, high = torch.aminmax(w)
+            amax = torch.maximum(-low, high).float().view(1)
+            if not bool(torch.isfinite(amax)):
+                # A few rows at a time: no copy of the whole matrix is made.
+                slabs = w.split(max(1, (1 << 20) // w.shape[1]))
+                tops = [slab.float().abs().nan_to_num_(nan=0.0, posinf=0.0).amax() for slab in slabs]
+                amax = torch.stack(tops).amax().view(1)
         return {"matrix_scale": divide(amax, E4M3.top * self.top).clamp_min(torch.finfo(torch.float32).tiny)}
 
     def fit(self, blocks: Tensor, shared: Mapping[str, Tensor]) -> dict[str, Tensor]:

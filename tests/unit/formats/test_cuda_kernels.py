@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from bitlaw.formats import quantile
 from bitlaw.formats.grammar import parse
 from bitlaw.formats.scales import Scales
 
@@ -20,7 +21,7 @@ if not GPU:
     os.environ["TRITON_INTERPRET"] = "1"  # read when Triton is imported
 DEVICE = "cuda" if GPU else "cpu"
 
-from bitlaw.formats.kernels import cuda  # noqa: E402  (it defines kernels)
+from bitlaw.formats.kernels import cuda, cuda_shared  # noqa: E402  (they define kernels)
 
 FORMATS = [
     *("int4_b64", "int4_b64_sf32", "int8_b64_sbf16", "int3_row", "int4_g128_sym", "int4_g128_awqsym"),
@@ -148,6 +149,53 @@ def test_left_to_plain_torch(name):
 def test_out_over_other_weights():
     w = matrix(13, 256).to(DEVICE)
     assert not cuda.fake_quantize(parse("int4_b64"), w[:, :128], {}, w[:, 64:192])
+
+
+# ---- What blocks share.
+
+
+@pytest.fixture
+def _short_chunks(monkeypatch):
+    """The interpreter takes minutes to sort thousands of numbers."""
+    if not GPU:
+        monkeypatch.setattr(quantile, "CHUNK", 256)
+
+
+def check_codebook(w, bits):
+    found = cuda_shared.quantile_codebook(w, quantile.sample_step(w.shape), quantile.CHUNK, bits)
+    assert not differs(found, parse(f"quantile{bits}_b64").shared(w.cpu())["codebook"])
+
+
+@pytest.mark.usefixtures("_short_chunks")
+@pytest.mark.parametrize("bits", [2, 3, 4, 8])
+def test_codebooks(bits):
+    w = matrix(13, 256).to(DEVICE)
+    check_codebook(w, bits)
+    check_codebook(w[:, :9].contiguous(), bits)
+    check_codebook(w.T, bits)
+    check_codebook(w * 0, bits)
+    check_codebook(w * torch.nan, bits)
+    check_codebook(w.where(torch.rand(13, 256, device=DEVICE) > 0.3, 1e-36), bits)
+
+
+@pytest.mark.usefixtures("_short_chunks")
+def test_codebooks_of_many_chunks():
+    w = matrix(300 if GPU else 13, 1000 if GPU else 300).to(DEVICE)
+    check_codebook(w, 4)
+    check_codebook(w[:, :-1], 8)
+    if GPU:
+        for dtype in (torch.float16, torch.bfloat16):
+            check_codebook(w.to(dtype), 8)
+        check_codebook(torch.randn(4096, 4096, device=DEVICE), 8)
+
+
+@pytest.mark.parametrize("shape", [(13, 256), (3, 5), (40, 4096)])
+def test_largest_weight(shape):
+    w = matrix(*shape).to(DEVICE)
+    for each in (w, w[:1] * 1e-42, w * 0, w * torch.nan, -w.abs()):
+        expected = each.abs().nan_to_num(nan=0.0, posinf=0.0).amax().view(1)
+        assert not differs(cuda_shared.largest_finite(each), expected)
+    assert cuda_shared.largest_finite(w.T) is None
 
 
 # ---- GPTQ.

@@ -7,9 +7,10 @@ from itertools import pairwise
 import pytest
 import torch
 
+import slow_formats
 from bitlaw.formats.elements import CodebookElement, TernaryElement
 from bitlaw.formats.grammar import known_names, parse
-from bitlaw.formats.quantile import SAMPLE
+from bitlaw.formats.quantile import CHUNK, SAMPLE, sample_step
 
 
 def values(name: str) -> list[float]:
@@ -73,7 +74,8 @@ def test_largest_and_smallest_numbers_are_those_of_ocp() -> None:
 
 @pytest.mark.parametrize("bits", range(2, 9))
 def test_the_quantile_code_is_made_of_quantiles(bits: int) -> None:
-    w = torch.randn(50, 101, generator=torch.Generator().manual_seed(bits)) ** 3
+    w = torch.randn(20, 101, generator=torch.Generator().manual_seed(bits)) ** 3
+    assert w.numel() <= CHUNK
     codebook = parse(f"quantile{bits}_b64").shared(w)["codebook"]
     count = 2**bits - 1
     levels = torch.linspace(1 / (2 * count), 1 - 1 / (2 * count), count, dtype=torch.float64)
@@ -82,13 +84,43 @@ def test_the_quantile_code_is_made_of_quantiles(bits: int) -> None:
     assert torch.allclose(codebook.double(), expected / expected.abs().max(), atol=1e-6)
 
 
-def test_a_large_matrix_is_sampled_and_bad_weights_do_not_count() -> None:
-    w = torch.randn(300, 1000, generator=torch.Generator().manual_seed(0))
-    assert w.numel() > SAMPLE
-    whole = parse("quantile4_b64").shared(w[:, ::5])["codebook"]
-    w[0, 1] = torch.inf
-    w[1, 2] = torch.nan
-    assert torch.allclose(parse("quantile4_b64").shared(w)["codebook"], whole, atol=0.05)
+@pytest.mark.parametrize("bits", [2, 4, 8])
+@pytest.mark.parametrize("shape", [(1, 2049), (50, 101), (300, 1000), (4, 32768)])
+def test_the_quantile_code_of_a_large_matrix_is_the_slow_one(shape: tuple[int, int], bits: int) -> None:
+    w = torch.randn(shape, generator=torch.Generator().manual_seed(bits)) ** 3
+    w[0, ::50], w[0, 1::50] = torch.nan, -torch.inf
+    for each in (w, w * 1e-40, w.clamp(-3, 3) * 1e38, w.T.contiguous().T, w.bfloat16()):
+        codebook = parse(f"quantile{bits}_b64").shared(each)["codebook"]
+        assert codebook.tolist() == slow_formats.quantile_codebook(bits, each)
+
+
+def test_chunks_without_a_finite_weight_do_not_count() -> None:
+    w = torch.randn(2, CHUNK, generator=torch.Generator().manual_seed(0))
+    w.view(-1)[1::2] = torch.nan  # the second of two chunks
+    codebook = parse("quantile4_b64").shared(w)["codebook"]
+    assert torch.equal(codebook, parse("quantile4_b64").shared(w.view(-1)[::2].view(1, -1))["codebook"])
+
+
+def test_quantiles_of_a_sample_in_chunks_are_near_those_of_all_weights() -> None:
+    w = torch.randn(512, 4096, generator=torch.Generator().manual_seed(0))
+    codebook = parse("quantile4_b64").shared(w)["codebook"].double()
+    levels = torch.linspace(1 / 30, 29 / 30, 15, dtype=torch.float64)
+    exact = torch.distributions.Normal(0.0, 1.0).icdf(levels)
+    expected = torch.cat([exact, torch.zeros(1)]).sort().values / exact.abs().max()
+    assert torch.allclose(codebook, expected, atol=0.01)
+
+
+@pytest.mark.parametrize("shape", [(8192, 16384), (4096, 4096), (300, 1000), (1 << 20, 1), (7, 3 * 5 * 7 * 11 * 999)])
+def test_the_sample_takes_all_columns_alike(shape: tuple[int, int]) -> None:
+    step = sample_step(shape)
+    places = torch.arange(0, shape[0] * shape[1], step)
+    assert SAMPLE / 2 < len(places) <= SAMPLE
+    columns = min(shape[1], len(places))
+    assert len((places[:columns] % shape[1]).unique()) == columns
+    assert sample_step((16, 4096)) == 1
+
+
+def test_bad_weights_do_not_count_and_zeros_make_zeros() -> None:
     assert parse("quantile3_b64").shared(torch.zeros(3, 4))["codebook"].tolist() == [0.0] * 8
     assert parse("quantile3_b64").shared(torch.full((3, 4), torch.nan))["codebook"].tolist() == [0.0] * 8
 

@@ -42,6 +42,43 @@ def fake_quantize(fmt: Layout, w: Tensor, shared: Mapping[str, Tensor], out: Ten
     return False
 
 
+def largest_finite(w: Tensor) -> Tensor | None:
+    """Return the largest finite magnitude in ``w``, ``(1,)`` float32 (0 without one), or ``None`` if no kernel can.
+
+    Args:
+        w: a matrix, any floating dtype, any strides.
+    """
+    if w.device.type == "cuda" and _has_triton():
+        import torch
+
+        from bitlaw.formats.kernels import cuda_shared
+
+        with torch.cuda.device(w.device):
+            return cuda_shared.largest_finite(w)
+    return None
+
+
+def quantile_codebook(w: Tensor, step: int, chunk: int, bits: int) -> Tensor | None:
+    """Return the codebook of a quantile code, or ``None`` if no kernel can.
+
+    See ``bitlaw.formats.quantile.AbsmaxWithCodebook.shared``, of whose plain code it has the same bits.
+
+    Args:
+        w: a matrix, any floating dtype, any strides.
+        step: every how many weights belong to the sample.
+        chunk: weights that are sorted together, at most; a power of two.
+        bits: of a code.
+    """
+    if w.device.type == "cuda" and _has_triton():
+        import torch
+
+        from bitlaw.formats.kernels import cuda_shared
+
+        with torch.cuda.device(w.device):
+            return cuda_shared.quantile_codebook(w, step, chunk, bits)
+    return None
+
+
 def dequantize(fmt: Layout, codes: Tensor, scales: Scales, out: Tensor) -> bool:
     """Write the weights that ``codes`` mean to ``out`` and return true, or return false if no kernel can.
 

@@ -246,14 +246,15 @@ def _build(values: Tensor, cells: tuple[int, int, int]) -> _Codebook:
         values.new_empty(2, dtype=torch.int32),
     )
     padded = max(16, _power_of_two(len(values)))
-    cuda_fake_quantize.build_table[(1,)](
+    cells_each = min(4096 // padded, _power_of_two(number))
+    cuda_fake_quantize.build_table[(-(-number // cells_each),)](
         *(values, codebook.table, codebook.cells, codebook.header, len(values)),
         VALUES=padded,
         NUMBER=number,
-        CELLS=min(8192 // padded, _power_of_two(number)),
+        CELLS=cells_each,
         EXPONENTS=exponents,
         MANTISSA=mantissa,
-        num_warps=8,
+        num_warps=4,
         enable_fp_fusion=False,
     )
     return codebook

@@ -179,28 +179,28 @@ def build_table(
     EXPONENTS: tl.constexpr,
     MANTISSA: tl.constexpr,
 ):
-    """Fill what ``parts.codebook_code`` reads, from ``count`` rising values; one program. There are ``NUMBER`` cells.
+    """Fill what ``parts.codebook_code`` reads, from ``count`` rising values. A program fills ``CELLS`` of the cells.
 
-    header: the rounds of the search in the fullest cell; whether some bound is too small for ``parts.quotient``.
+    There are ``NUMBER`` of them. The first program fills the rest: the table, and in the header the rounds of the
+    search in the fullest cell, and whether some bound is too small for ``parts.quotient``.
     """
     place = tl.arange(0, VALUES)
     value = tl.load(values + place, mask=place < count, other=0.0)
     following = tl.load(values + place + 1, mask=place + 1 < count, other=0.0)
     is_bound = place + 1 < count
     bound = (value + following) * 0.5 + 0.0  # no -0: it would lie in another cell than 0
-    padding = tl.arange(0, 512)
-    tl.store(table + padding, tl.full((512,), float("inf"), tl.float32), mask=padding + 1 >= count)
-    tl.store(table + place, bound, mask=is_bound)
-    tl.store(table + 512 + place, value)
-
     own = tl.where(is_bound, parts.codebook_cell(bound, EXPONENTS, MANTISSA, False), NUMBER)
-    shared = tl.sum(((own[:, None] == own[None, :]) & is_bound[None, :]).to(tl.int32), 1)
-    fullest = tl.max(tl.where(is_bound, shared, 0), 0)
-    rounds = tl.sum(((1 << tl.arange(0, 16)) <= fullest).to(tl.int32), 0)
-    tiny = is_bound & (bound != 0.0) & (tl.abs(bound) < 2.0**-90)
-    tl.store(header, rounds)
-    tl.store(header + 1, tl.max(tiny.to(tl.int32), 0))
-    for start in range(0, NUMBER, CELLS):
-        cell = start + tl.arange(0, CELLS)
-        below = tl.sum((own[None, :] < cell[:, None]).to(tl.int32), 1)
-        tl.store(cells + cell, below.to(tl.uint8), mask=cell < NUMBER)
+    cell = tl.program_id(0) * CELLS + tl.arange(0, CELLS)
+    below = tl.sum((own[None, :] < cell[:, None]).to(tl.int32), 1)
+    tl.store(cells + cell, below.to(tl.uint8), mask=cell < NUMBER)
+    if tl.program_id(0) == 0:
+        padding = tl.arange(0, 512)
+        tl.store(table + padding, tl.full((512,), float("inf"), tl.float32), mask=padding + 1 >= count)
+        tl.store(table + place, bound, mask=is_bound)
+        tl.store(table + 512 + place, value)
+        shared = tl.sum(((own[:, None] == own[None, :]) & is_bound[None, :]).to(tl.int32), 1)
+        fullest = tl.max(tl.where(is_bound, shared, 0), 0)
+        rounds = tl.sum(((1 << tl.arange(0, 16)) <= fullest).to(tl.int32), 0)
+        tiny = is_bound & (bound != 0.0) & (tl.abs(bound) < 2.0**-90)
+        tl.store(header, rounds)
+        tl.store(header + 1, tl.max(tiny.to(tl.int32), 0))
