@@ -124,6 +124,7 @@ class _Work:
         scales: in the matrix's own order; a running scale is written when its block is reached.
         position: of each column in the working order.
         blocks: to which block of the format the column of each step belongs.
+        static: what the scales of all blocks mean, if they are known from the start; made once, for it costs launches.
         turned: block parts as ``(blocks, out)``, for kernels that take scales themselves.
         taken: the blocks whose scales these took.
         block_of: the same on the device of the weights, where a list would have to be copied to at each use.
@@ -148,6 +149,7 @@ class _Work:
         self.running = not static_groups and self.width < columns
         self.scales = _empty_scales(fmt, live) if self.running else fmt.fit(live)
         self.whole_block = whole_block
+        self.static: tuple[Tensor, Tensor | None, Tensor | None] | None = None
         self.turned: dict[str, Tensor] = {}
         self.taken: list[int] = []
 
@@ -238,13 +240,22 @@ class _Work:
             self._round_at_once(w, upper, self._scales(each), codes, errors)
             return
         if self.in_order:  # neighbors share their scales
-            scales = self._scales(slice(self.blocks[first], self.blocks[last - 1] + 1))
+            values = self._values(slice(self.blocks[first], self.blocks[last - 1] + 1))
             group = each - self.blocks[first]
         else:
-            scales, group = self._scales(each), torch.arange(last - first, device=w.device)
-        values = (self.fmt.steps(scales), self.fmt.zeros(scales), self.fmt.means(scales))
-        if not kernels.gptq_block(self.fmt, scales.shared, w, upper, values, group, codes, errors):
+            values, group = self._values(each), torch.arange(last - first, device=w.device)
+        if not kernels.gptq_block(self.fmt, self.scales.shared, w, upper, values, group, codes, errors):
             self._round_one_by_one(w, upper, self._scales(each), codes, errors)
+
+    def _values(self, blocks: slice | Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Return steps, zero points and means of some blocks, each ``(blocks, rows)`` float32 or ``None``."""
+        if self.running:
+            return self._read(self._scales(blocks))
+        steps, zeros, means = self.static = self.static or self._read(self._scales(slice(None)))
+        return steps[blocks], None if zeros is None else zeros[blocks], None if means is None else means[blocks]
+
+    def _read(self, scales: Scales) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        return self.fmt.steps(scales), self.fmt.zeros(scales), self.fmt.means(scales)
 
     def _scales(self, blocks: slice | Tensor) -> Scales:
         """Return the scales of some blocks: block parts of ``(blocks, rows)``."""
