@@ -1,7 +1,9 @@
 """GPTQ in the order of steps of its authors' program (IST-DASLab/gptq, commit 2d65066), to compare with.
 
-Their repository cannot be installed and has no test of its own, so this is written anew from what the program does. It
-gives the same weights, but for float32's order of sums. What it does that others do not:
+Their repository cannot be installed, and none of its 56 commits has a case with weights that should come out (its one
+test, ``test_kernel.py``, multiplies a matrix by a vector on a GPU). So this is written anew from what the program does.
+It gives the same weights bit for bit: ``test_parity_gptq`` compares it with their program, where a checkout is given.
+What it does that others do not:
 
 * A symmetric row or group without negative weights keeps the lower end of its range at zero.
 * The step of a group taken on the way is read from weights that lack the updates of the lazy block under way.

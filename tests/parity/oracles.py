@@ -6,7 +6,11 @@ bitlaw. A package that is not installed skips the test that asks for it.
 
 from __future__ import annotations
 
+import contextlib
+import importlib
+import io
 import logging
+import os
 import warnings
 from typing import Any
 
@@ -246,3 +250,31 @@ def llm_compressor_gptq(
     quantized, _, fell_back = gptq.quantize_weight(*batch, None, args, blocksize=128, percdamp=0.01)
     assert not fell_back.any()
     return quantized[0]
+
+
+# The authors of GPTQ (IST-DASLab)
+
+AUTHORS = "BITLAW_IST_GPTQ"
+
+
+def authors_program(
+    w: Tensor, hessian: Tensor, bits: int, *, symmetric: bool, group: int, act_order: bool, static: bool
+) -> Tensor:
+    """Return what the authors' program makes of ``w``: commit 2d65066, in the folder that ``$BITLAW_IST_GPTQ`` names.
+
+    It waits for a GPU, which there need not be, and prints times.
+    """
+    if not (folder := os.environ.get(AUTHORS)):
+        pytest.skip(f"${AUTHORS} names no checkout of IST-DASLab/gptq")
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()), torch.no_grad():
+        patch.syspath_prepend(folder)
+        patch.setattr(torch.cuda, "synchronize", lambda: None)
+        program, quantizers = importlib.import_module("gptq"), importlib.import_module("quant")
+        layer = torch.nn.Linear(w.shape[1], w.shape[0], bias=False)
+        layer.weight.copy_(w)
+        run = program.GPTQ(layer)
+        run.H = hessian.clone()
+        run.quantizer = quantizers.Quantizer()
+        run.quantizer.configure(bits, perchannel=True, sym=symmetric, mse=False)
+        run.fasterquant(percdamp=0.01, groupsize=group, actorder=act_order, static_groups=static)
+    return layer.weight.detach()

@@ -206,6 +206,26 @@ def test_the_own_factor_is_at_least_as_near_to_the_exact_one(problem: tuple[Tens
         assert (own.upper - exact).norm() <= (theirs.upper - exact).norm() < 1e-6 * exact.norm()
 
 
+@pytest.mark.parametrize("group", [128, 256])
+@pytest.mark.parametrize(("act_order", "static"), [(False, False), (False, True), (True, True)])
+@pytest.mark.parametrize("symmetric", [False, True])
+@pytest.mark.parametrize("bits", [3, 4, 8])
+def test_the_authors_program_itself(
+    problem: tuple[Tensor, Tensor], bits: int, symmetric: bool, act_order: bool, static: bool, group: int
+) -> None:
+    w, hessian = problem
+    theirs = oracles.authors_program(
+        w, hessian, bits, symmetric=symmetric, group=group, act_order=act_order, static=static
+    )
+    rewritten = authors_gptq.gptq(
+        w, hessian, bits, symmetric=symmetric, group=group, act_order=act_order, static=static
+    )
+    assert torch.equal(rewritten, theirs)
+    factor = three_steps(hessian, act_order=act_order)
+    name = names(bits, symmetric, f"g{group}")
+    assert torch.equal(gptq(w, hessian, name, factor=factor, act_order=act_order, static_groups=static), theirs)
+
+
 def test_the_authors_read_scales_of_narrow_groups_from_weights_not_yet_updated(
     problem: tuple[Tensor, Tensor],
 ) -> None:
@@ -227,3 +247,10 @@ def test_static_groups_and_scales_taken_on_the_way_are_two_algorithms(problem: t
     w, hessian = problem
     static = gptq(w, hessian, "int4_g128_sym_sf32", static_groups=True)
     assert equal_share(static, gptq(w, hessian, "int4_g128_sym_sf32")) < 0.5
+
+
+def test_a_published_toy_case() -> None:
+    """The one of microsoft/TransformerCompression, ``tests/test_gptq.py``: ``amax / 7``, without correlation."""
+    w = torch.tensor([[1.1, -2.3, 3.5], [-1.5, 2.6, -7.0]])
+    steps, codes = torch.tensor([[0.5], [1.0]]), torch.tensor([[2.0, -5.0, 7.0], [-2.0, 3.0, -7.0]])
+    assert torch.equal(gptq(w, torch.eye(3), "int4_row_sf32"), codes * steps)

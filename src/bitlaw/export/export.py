@@ -118,7 +118,7 @@ def _about_packed(packing: Packing, quantized: QuantizedModel) -> dict[str, Any]
         "groups": groups,
         "bits": 8 * nbytes / count,
         "dtype": packing.dtype,
-        "largest_error": packing.error,
+        "rounding": packing.rounding,
     }
 
 
@@ -130,7 +130,7 @@ def _about_dense(weights: Mapping[str, Tensor], source_dtype: str, reason: str) 
         "bits": 32.0 if stored == "float32" else 16.0,
         # A model that mixes dtypes is loaded in float32, which holds them all.
         "dtype": source_dtype if stored == source_dtype else "float32",
-        "largest_error": 0.0,
+        "rounding": 0.0,
     }
 
 

@@ -70,19 +70,19 @@ the metadata of the weight files, under `bitlaw`.
 
 
 def _exact(file: Mapping[str, Any]) -> str:
-    if not file["largest_error"]:
-        return f"Loaded in {file['dtype']}, the weights are exactly the quantized ones."
-    return (
-        f"compressed-tensors rounds the weights to bfloat16 when it unpacks them, so they differ by up to "
-        f"{file['largest_error']:.3g} from the quantized ones."
-    )
+    exactly = f"Loaded in {file['dtype']}, the weights are exactly the quantized ones"
+    if not file["rounding"]:
+        return f"{exactly}."
+    return f"{exactly}, each rounded once to {file['dtype']} (by at most {file['rounding']:.3g})."
 
 
 def _difference(file: Mapping[str, Any]) -> str:
     if any(not group["symmetric"] for group in file["groups"]):
         if file["groups"][0]["strategy"] == "block":
             return "zero points take a byte each"
-        return "scales are in 32 bits, for 16 would round the weights when they are unpacked"
+        return (
+            f"scales are in 32 bits, for those of the format are not in {file['dtype']}, the type of the other weights"
+        )
     if any(group["num_bits"] == 2 for group in file["groups"]):
         return "compressed-tensors gives a ternary weight 2 bits"
     return "rows are padded to whole words"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from bitlaw.errors import UserError
@@ -26,13 +26,14 @@ class Packing:
         linears: by name.
         dtype: of the loaded model.
         dense: whether weights are unpacked while loading.
-        error: the largest difference between a weight as it is loaded and as it was quantized; 0 but for NVFP4.
+        rounding: the largest difference between a quantized weight and itself rounded once to ``dtype``, which is what
+            a loaded model holds; 0 if ``dtype`` holds all of them.
     """
 
     linears: Mapping[str, Packed]
     dtype: str
     dense: bool
-    error: float
+    rounding: float
 
     @property
     def layout(self) -> str:
@@ -43,8 +44,9 @@ class Packing:
 def pack_model(linears: Sequence[Linear], stored: Mapping[str, StoredLinear], source_dtype: str) -> Packing:
     """Return all quantized linears of a model in compressed-tensors' form.
 
-    The dtype of the loaded model is the source's if the weights are exact in it, else float32. That they are is found
-    out by unpacking them with compressed-tensors itself, in the type in which a loaded model does it.
+    A loaded model must hold our float32 weights, rounded once to its dtype. That it does is found out by unpacking them
+    with compressed-tensors itself, in the type in which a loaded model does it. A dtype that needs no rounding is taken
+    where it does not make the file larger.
 
     Args:
         linears: the model's linears.
@@ -52,7 +54,7 @@ def pack_model(linears: Sequence[Linear], stored: Mapping[str, StoredLinear], so
         source_dtype: in which the source is stored: ``float32``, ``float16`` or ``bfloat16``.
 
     Raises:
-        NoPlaceError: compressed-tensors has no place for one of them, or does not give it back exactly.
+        NoPlaceError: compressed-tensors has no place for one of them, or does not give it back in any dtype.
         UserError: compressed-tensors is not installed.
     """
     names = [linear.name for linear in linears if linear.name in stored]
@@ -95,23 +97,57 @@ def _all_ragged(stored: Mapping[str, StoredLinear]) -> dict[str, Packed]:
 
 
 def _packing(packed: Mapping[str, Packed], stored: Mapping[str, StoredLinear], source_dtype: str) -> Packing:
+    weights = {name: stored[name].weight() for name in packed}
+    for attempt, dtypes in _attempts(packed, source_dtype):
+        found = [made for dtype in dtypes if (made := _attempt(attempt, weights, dtype)) is not None]
+        if found:
+            return min(found, key=lambda made: made.rounding > 0)  # the first without rounding, or the first
+    raise NoPlaceError("compressed-tensors does not give these weights back exactly")
+
+
+def _attempts(packed: Mapping[str, Packed], source_dtype: str) -> Iterator[tuple[Mapping[str, Packed], list[str]]]:
+    """Yield the linears as small as can be, then larger, each with dtypes of the loaded model, the wanted first."""
     scheme = next(iter(packed.values())).scheme
-    # Kernels for small floats want bfloat16 (vLLM's refuse float16), so a model in float16 is declared as float32.
-    first = "float32" if scheme.restores not in (None, source_dtype) else source_dtype
-    tried: list[Packing] = []
-    for dtype in dict.fromkeys((first, "float32")):
-        dense = any(each.dense for each in packed.values()) or scheme.restores not in (None, dtype)
-        # transformers unpacks while loading by the first group alone (integrations/compressed_tensors.py).
-        if dense and len(groups_of(packed)) > 1:
-            raise NoPlaceError("groups of several sizes cannot be unpacked while loading")
-        largest = max(_error(packed[name], stored[name].weight(), dtype, dense) for name in packed)
-        tried.append(Packing(packed, dtype, dense, largest))
-        if not largest:
-            break
-    packing = min(tried, key=lambda each: each.error)  # the source's dtype if equally good
-    if packing.error and scheme.exact:
-        raise NoPlaceError("compressed-tensors does not give these weights back exactly")
-    return packing
+    if scheme.restores not in (None, source_dtype):
+        # Kernels for small floats want bfloat16 (vLLM's refuse float16). float32 holds most of what they restore, too.
+        yield packed, ["float32", scheme.restores]
+        return
+    # Unpacked while loading, (code - zero) * scale is computed in the type of the scale: 16 bits round it.
+    if any(each.dense for each in packed.values()):
+        held = str(next(iter(packed.values())).tensors["weight_scale"].dtype).removeprefix("torch.")
+        if source_dtype in (held, "float32"):
+            yield packed, [held]
+        packed = {name: with_wide_scales(each) for name, each in packed.items()}
+    yield packed, list(dict.fromkeys((source_dtype, "float32")))
+
+
+def _attempt(packed: Mapping[str, Packed], weights: Mapping[str, Tensor], dtype: str) -> Packing | None:
+    """Return ``packed`` for a model of ``dtype``, or nothing if that does not hold ``weights`` rounded once to it."""
+    scheme = next(iter(packed.values())).scheme
+    dense = any(each.dense for each in packed.values()) or scheme.restores not in (None, dtype)
+    # transformers unpacks while loading by the first group alone (integrations/compressed_tensors.py).
+    if dense and len(groups_of(packed)) > 1:
+        raise NoPlaceError("groups of several sizes cannot be unpacked while loading")
+    rounding = 0.0
+    for name, weight in weights.items():
+        rounded = rounded_once(weight, dtype)
+        if not restore(packed[name], dtype, dense).equal(rounded):
+            return None
+        rounding = max(rounding, float((rounded.float() - weight).abs().max()))
+    return Packing(packed, dtype, dense, rounding)
+
+
+def with_wide_scales(packed: Packed) -> Packed:
+    """Return ``packed`` with scales in float32."""
+    return replace(packed, tensors={**packed.tensors, "weight_scale": packed.tensors["weight_scale"].float()})
+
+
+def rounded_once(weight: Tensor, dtype: str) -> Tensor:
+    """Return what a model of ``dtype`` must hold for ``weight`` (float32)."""
+    import torch
+
+    kind: torch.dtype = getattr(torch, dtype)
+    return weight.to(kind)
 
 
 def groups_of(packed: Mapping[str, Packed]) -> list[tuple[Mapping[str, Any], list[str]]]:
@@ -159,7 +195,3 @@ def restore(packed: Packed, dtype: str, dense: bool) -> Tensor:
     compressor: Any = BaseCompressor.get_value_from_registry(packed.scheme.layout)
     weight: Tensor = compressor.decompress(tensors, quantization_scheme(packed, ["Linear"]))["weight"]
     return weight.to(kind)
-
-
-def _error(packed: Packed, exact: Tensor, dtype: str, dense: bool) -> float:
-    return float((restore(packed, dtype, dense).float() - exact).abs().max())

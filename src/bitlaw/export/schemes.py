@@ -40,7 +40,6 @@ class Scheme:
         restores: the dtype that weights are computed in when they are unpacked; ``None``: that of the model.
         dense: whether weights must be unpacked while they are loaded, for a model that unpacks later refuses the
             zero points of rows and groups (their shape is another one when packed).
-        exact: whether unpacking gives the weights back exactly.
     """
 
     layout: str
@@ -51,7 +50,6 @@ class Scheme:
     strategy: str = "group"
     restores: str | None = None
     dense: bool = False
-    exact: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,12 +167,7 @@ def _zero_tensors(q: Quantized, strategy: str) -> dict[str, Tensor]:
     signed = Quantized(q.fmt, (q.codes.short() - half).to(torch.int8), q.scales)
     tensors = _integer_tensors(signed, strategy)
     if strategy in ("group", "channel"):
-        # Unpacked while loading, (code - zero) * scale is computed in the scale's own type: 16 bits would round it.
-        return {
-            **tensors,
-            "weight_scale": tensors["weight_scale"].float(),
-            "weight_zero_point": _packer()(zeros, q.fmt.bits, packed_dim=0),
-        }
+        return {**tensors, "weight_zero_point": _packer()(zeros, q.fmt.bits, packed_dim=0)}
     return {**tensors, "weight_zero_point": zeros.reshape(tensors["weight_scale"].shape)}
 
 
@@ -278,7 +271,6 @@ SCHEMES = (
         16,
         strategy="tensor_group",
         restores="bfloat16",
-        exact=False,
     ),
 )
 """Every way to hold a format; the first that fits is taken."""

