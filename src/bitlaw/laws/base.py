@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from bitlaw.errors import UserError, unknown
+from bitlaw.laws.inputs import check, derive
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -54,6 +55,7 @@ class Constant:
         per_group: one value for each group of a problem instead of one for all.
         published: value in the law's source, for comparison.
         held: value that it is fixed at; ``None`` if it is fitted.
+        fixed: values of groups that are known, where ``per_group``.
     """
 
     name: str
@@ -65,10 +67,17 @@ class Constant:
     per_group: bool = False
     published: float | None = None
     held: float | None = None
+    fixed: Mapping[str, float] = field(default_factory=dict)
 
     def hold(self, value: float) -> Constant:
         """Return this constant fixed at ``value``."""
         return replace(self, held=value)
+
+    def hold_published(self, reason: str, notes: list[str]) -> Constant:
+        """Return this constant fixed at the published value, and say so in ``notes``."""
+        assert self.published is not None
+        notes.append(f"{self.name} is held at the published {self.published:g}: {reason}.")
+        return self.hold(self.published)
 
 
 @dataclass(frozen=True)
@@ -132,6 +141,11 @@ class Law:
             what it leaves out.
         settings: class of its settings.
         resample: what the bootstrap draws: ``residuals``, or whole groups of rows by the named column.
+        damage: ``damage(inputs, constants) -> delta_nll`` that the law predicts, by which laws are compared; ``None``
+            for a law of the unquantized loss. A law of ``delta_nll`` is its own.
+        pool: ``pool(rows) -> constants, notes``: how the law is fitted to the rows of one text and method whatever
+            their formats, for the comparison; ``None`` for a law of the unquantized loss.
+        group: column whose values have constants of their own when the law is pooled.
         plain: what fitted constants mean, as the end of a sentence; gets by name those that have no groups and that
             the data determine, and is empty if these tell nothing.
         curve: input along which a fitted curve with its band is recorded; ``None`` for no curve.
@@ -148,6 +162,9 @@ class Law:
     select: Callable[[Selection, Any], list[Problem]]
     settings: type[LawSettings] = LawSettings
     resample: Literal["residuals", "model"] = "residuals"
+    damage: Callable[[Values, Values], Array] | None = None
+    pool: Callable[[pd.DataFrame], tuple[tuple[Constant, ...], tuple[str, ...]]] | None = None
+    group: str | None = None
     plain: Callable[[Mapping[str, float]], str] | None = None
     curve: str | None = None
 
@@ -156,10 +173,13 @@ def start(law: Law, table: pd.DataFrame, settings: LawSettings) -> Selection:
     """Return the rows of ``table`` that have what ``law`` needs; the rest is recorded as excluded.
 
     Raises:
-        UserError: a column is absent, the table is empty, or ``settings.text`` names no text of it.
+        UserError: a column is absent, the table is empty, has a cell twice or two texts under one label, or
+            ``settings.text`` names no text of it.
     """
     import pandas as pd
 
+    check(table)
+    table = derive(table, law.inputs)
     for column in (law.target, *law.inputs):
         if column not in table.columns:
             raise UserError(f"law '{law.name}' needs the column '{column}', which the table does not have")
@@ -173,5 +193,7 @@ def start(law: Law, table: pd.DataFrame, settings: LawSettings) -> Selection:
     selection.drop(~selection.rows["finite"], "the loss is not finite")
     for column in law.inputs:
         numbers = pd.to_numeric(selection.rows[column]).astype("float64")
+        if len(numbers) and numbers.isna().all():
+            selection.refuse({}, len(numbers), f"{column} has no value in any row that is left")
         selection.drop(numbers.isna(), f"{column} is missing")
     return selection

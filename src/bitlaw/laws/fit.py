@@ -1,4 +1,4 @@
-"""The one fitter of all laws: robust least squares on logarithms, bootstrap intervals, and what the data cannot tell.
+"""The one fitter of all laws: robust least squares on logarithms, intervals, and what the data cannot tell.
 
 The objective is the sum of Huber losses of log(measured) - log(predicted), as in Hoffmann et al. 2022 (eq. 3).
 """
@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from bitlaw.artifacts import canonical
 from bitlaw.laws.base import Law, LawSettings, start
+from bitlaw.laws.intervals import bootstrap, profile
 from bitlaw.laws.model import Layout, Model
 from bitlaw.laws.record import Fitted, record
-from bitlaw.laws.solver import best_of, huber, refit
+from bitlaw.laws.solver import best_of, huber, polish
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 CANDIDATES = 2048
 CHUNK = 4_000_000
+LEAST_POINTS = 5
+# The search for a starting point looks at this many rows, evenly chosen; the optimum is that of all rows.
+SEARCHED = 1000
 
 
 def fit(law: Law, table: pd.DataFrame, settings: LawSettings, *, seed: int, bootstraps: int) -> dict[str, Any]:
@@ -37,19 +41,19 @@ def fit(law: Law, table: pd.DataFrame, settings: LawSettings, *, seed: int, boot
         ``fits``, one entry a problem; ``excluded``, rows by reason; ``not_fitted``, sub-groups with the reason.
 
     Raises:
-        UserError: the table lacks a column or rows, or the settings name a text that it does not have.
+        UserError: the table lacks a column or rows, has a cell twice, or two texts under one label, or the settings
+            name a text that it does not have.
     """
     selection = start(law, table, settings)
-    fits = []
+    layouts = []
     for problem in law.select(selection, settings):
         layout = Layout(problem, settings.huber)
-        n, p = len(problem.rows), len(layout.slots)
-        if n <= p:
-            selection.refuse(
-                problem.by, n, f"{n} points for {p} constants: no degree of freedom is left to check the fit"
-            )
+        if (reason := _too_few(len(problem.rows), len(layout.slots))) is not None:
+            selection.refuse(problem.by, len(problem.rows), reason)
         else:
-            fits.append(_fit(law, layout, settings, seed, bootstraps))
+            layouts.append(layout)
+    work = bootstraps * sum(len(layout.problem.rows) * (len(layout.slots) + 2) for layout in layouts)
+    fits = [_fit(law, layout, settings, seed, bootstraps, work) for layout in layouts]
     if not fits and not selection.not_fitted:
         selection.refuse({}, 0, "no row of the table is left for this law; see what was excluded")
     return {
@@ -61,48 +65,43 @@ def fit(law: Law, table: pd.DataFrame, settings: LawSettings, *, seed: int, boot
     }
 
 
-def _fit(law: Law, layout: Layout, settings: LawSettings, seed: int, bootstraps: int) -> dict[str, Any]:
+def _too_few(n: int, p: int) -> str | None:
+    if n <= p:
+        return f"{n} points for {p} constants: no degree of freedom is left to check the fit"
+    if n < LEAST_POINTS:
+        return f"{n} points: fewer than {LEAST_POINTS} tell nothing"
+    return None
+
+
+def optimum(model: Model, starts: int, rng: Any) -> Array:
+    """Return the best optimum (p,) of ``model``'s Huber loss that is reached from ``starts`` of many random points."""
+    import numpy as np
+
+    setup, n = model.layout.setup, len(model.target)
+    if not model.layout.slots:
+        return np.empty(0, dtype=np.float64)
+    some = np.unique(np.linspace(0, n - 1, min(n, SEARCHED)).astype(int))
+    inputs = {name: values[some] for name, values in model.inputs.items()}
+    member, target = model.layout.member[some], model.target[some]
+
+    def residuals(theta: Array) -> Array:
+        return np.asarray(model.log(theta, inputs, member) - target)
+
+    points = model.layout.candidates(CANDIDATES, rng)
+    size = max(1, CHUNK // len(some))
+    losses = [huber(residuals(points[i : i + size]), np.ones(1), setup.threshold) for i in range(0, len(points), size)]
+    chosen = points[np.argsort(np.concatenate(losses), kind="stable")[:starts]]
+    theta, _ = best_of(residuals, chosen, setup)
+    if len(some) < n:
+        theta, _ = polish(lambda one: model.residuals(one, model.target), theta, setup)
+    return theta
+
+
+def _fit(law: Law, layout: Layout, settings: LawSettings, seed: int, bootstraps: int, work: int) -> dict[str, Any]:
     import numpy as np
 
     model = Model(law, layout)
     rng = np.random.default_rng([seed, zlib.crc32(canonical([law.name, dict(layout.problem.by)]).encode())])
-    points = layout.candidates(CANDIDATES, rng)
-    size = max(1, CHUNK // len(model.target))
-    losses = [huber(model.residuals(part, model.target), np.ones(1), settings.huber) for part in _chunks(points, size)]
-    starts = points[np.argsort(np.concatenate(losses), kind="stable")[: settings.starts]]
-    theta, _ = best_of(lambda one: model.residuals(one, model.target), starts, layout.setup)
-    drawn, converged, how = _bootstrap(model, theta, settings, rng, bootstraps)
-    return record(Fitted(model, theta, drawn, converged, how, settings))
-
-
-def _bootstrap(model: Model, theta: Array, settings: LawSettings, rng: Any, bootstraps: int) -> tuple[Array, Any, str]:
-    """Return refitted unknowns (b, p), which of them converged (b,), and a sentence that says what was resampled."""
-    import numpy as np
-
-    target, n, p = model.target, len(model.target), len(theta)
-    clusters = model.layout.problem.rows["model"].astype(str).to_numpy()
-    names = sorted(set(clusters))
-    if model.law.resample == "model" and len(names) >= 5:
-        member = np.array([names.index(name) for name in clusters])
-        counts = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=bootstraps)
-        weights, targets = counts[:, member].astype("float64"), np.repeat(target[None], bootstraps, axis=0)
-        how = f"{bootstraps} resamples of the {len(names)} models, each drawn with all its points, with replacement"
-    else:
-        rest = target - model.log(theta)
-        rest = (rest - rest.mean()) * np.sqrt(n / (n - p))
-        targets = model.log(theta) + rng.choice(rest, size=(bootstraps, n))
-        weights = np.ones_like(targets)
-        scale = f"centred and scaled by sqrt(n/df) = {np.sqrt(n / (n - p)):.3g}"
-        how = f"{bootstraps} resamples of the {n} log residuals, {scale}"
-    size = max(1, CHUNK // (n * (p + 2)))
-    parts = [
-        refit(model.residuals, theta, y, w, model.layout.setup)
-        for y, w in zip(_chunks(targets, size), _chunks(weights, size), strict=True)
-    ]
-    if not parts:
-        return np.empty((0, p)), np.empty(0, dtype=bool), "no bootstrap"
-    return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts]), how
-
-
-def _chunks(values: Array, size: int) -> list[Array]:
-    return [values[i : i + size] for i in range(0, len(values), size)]
+    theta = optimum(model, settings.starts, rng)
+    drawn, converged, how = bootstrap(model, theta, rng, bootstraps, work)
+    return record(Fitted(model, theta, drawn, converged, how, settings, profile(model, theta, settings.interval)))

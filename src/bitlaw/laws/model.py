@@ -44,10 +44,14 @@ class Layout:
             Slot(constant, group)
             for constant in problem.constants
             if constant.held is None
-            for group in (self.groups if constant.per_group else [None])
+            for group in (self._free(constant) if constant.per_group else [None])
         ]
         bounds = np.array([_inner(s.constant, s.constant.bounds) for s in self.slots]).reshape(-1, 2)
         self.setup = Setup(bounds[:, 0], bounds[:, 1], threshold)
+
+    def _free(self, constant: Constant) -> list[str]:
+        """Return the groups whose value of ``constant`` is not known beforehand."""
+        return [group for group in self.groups if group not in constant.fixed]
 
     def values(self, theta: Array, member: Any) -> dict[str, Array]:
         """Return each constant, (..., n) or (..., 1), for unknowns (..., p) and rows of the groups ``member`` (n,)."""
@@ -58,12 +62,23 @@ class Layout:
             if constant.held is not None:
                 values[constant.name] = np.full((*theta.shape[:-1], 1), constant.held)
                 continue
-            width = len(self.groups) if constant.per_group else 1
-            part = theta[..., at : at + width]
-            part = part[..., member] if constant.per_group else part
-            values[constant.name] = np.exp(part) if constant.log else part
-            at += width
+            free = self._free(constant) if constant.per_group else [""]
+            part = theta[..., at : at + len(free)]
+            part = np.exp(part) if constant.log else part
+            values[constant.name] = self._spread(constant, part, free)[..., member] if constant.per_group else part
+            at += len(free)
         return values
+
+    def _spread(self, constant: Constant, part: Array, free: list[str]) -> Array:
+        """Return the values of all groups (..., groups), those that are fitted and those that are fixed."""
+        import numpy as np
+
+        if len(free) == len(self.groups):
+            return part
+        every = np.empty((*part.shape[:-1], len(self.groups)))
+        for index, group in enumerate(self.groups):
+            every[..., index] = part[..., free.index(group)] if group in free else constant.fixed[group]
+        return every
 
     def candidates(self, count: int, rng: Any) -> Array:
         """Return ``count`` random points (count, p) of the starting ranges; groups start alike."""

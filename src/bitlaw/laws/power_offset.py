@@ -47,7 +47,7 @@ def select(selection: Selection, settings: Settings) -> list[Problem]:
     selection.drop(selection.rows["family"].isna(), "the model has no family")
     problems = []
     same = ["text", "text_sha256", "window", "stride", "eval_tokens"]
-    for (text, _, window, stride, tokens), rows in selection.rows.groupby(same, sort=True):
+    for (text, _, window, stride, tokens), rows in selection.rows.groupby(same, sort=True, dropna=False):
         by = {"text": str(text), "window": str(window), "stride": str(stride), "tokens": str(tokens)}
         problems += _of_text(selection, by, rows, settings)
     return problems
@@ -55,11 +55,13 @@ def select(selection: Selection, settings: Settings) -> list[Problem]:
 
 def _of_text(selection: Selection, by: dict[str, str], rows: pd.DataFrame, settings: Settings) -> list[Problem]:
     sizes = rows.groupby("family")["n_params"].nunique()
+    # Where the number of tokens is not known, nothing tells that families share a tokenizer.
+    own_offset_at = 2 if rows["eval_tokens"].isna().all() else settings.own_offset_at
     for family in sorted(sizes[sizes < 2].index):
         reason = "one size only: A and alpha need at least two sizes of a family"
         selection.refuse({**by, "family": family}, int((rows["family"] == family).sum()), reason)
-    alone = sorted(sizes[sizes >= settings.own_offset_at].index)
-    pooled = sorted(sizes[(sizes >= 2) & (sizes < settings.own_offset_at)].index)
+    alone = sorted(sizes[sizes >= own_offset_at].index)
+    pooled = sorted(sizes[(sizes >= 2) & (sizes < own_offset_at)].index)
     problems = [_problem({**by, "family": family}, rows[rows["family"] == family]) for family in alone]
     if pooled:
         note = (

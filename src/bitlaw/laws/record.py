@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bitlaw.laws.solver import jacobian
+from bitlaw.laws.solver import huber, jacobian
 
 if TYPE_CHECKING:
     from bitlaw.laws.base import Array, LawSettings
     from bitlaw.laws.model import Model
 
 CURVE_POINTS = 41
+# Of a fit to more rows, this many evenly chosen points are recorded.
+POINTS = 2000
 FEW_DF = 10
 FLAT = 1e-4
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """A fit: the model, its optimum (p,), the bootstrapped optima (b, p), and how these were drawn."""
+    """A fit: the model, its optimum (p,), the bootstrapped optima (b, p), how these were drawn, and its profile."""
 
     model: Model
     theta: Array
@@ -26,10 +29,13 @@ class Fitted:
     converged: Any
     how: str
     settings: LawSettings
+    profile: tuple[Array, Array] | None = None
 
 
 def record(fit: Fitted) -> dict[str, Any]:
     """Return the record of ``fit`` as plain JSON values; what does not exist (an R^2 of one point) is ``None``."""
+    import numpy as np
+
     problem, target = fit.model.layout.problem, fit.model.target
     predicted = fit.model.log(fit.theta)
     constants = _constants(fit)
@@ -43,6 +49,8 @@ def record(fit: Fitted) -> dict[str, Any]:
         "df": n - p,
         "r2": _r2(target, predicted),
         "rmse_log": float(((target - predicted) ** 2).mean() ** 0.5),
+        "objective": float(huber(predicted - target, np.ones(1), fit.settings.huber)),
+        **criteria(target - predicted, p),
         "groups": _groups(fit, predicted),
         "constants": constants,
         "plain": None if said is None else said(told),
@@ -53,6 +61,15 @@ def record(fit: Fitted) -> dict[str, Any]:
         "curves": _curves(fit),
         "points": _points(fit, predicted),
     }
+
+
+def criteria(residuals: Array, p: int) -> dict[str, float | None]:
+    """Return AIC and BIC of log residuals (n,) as normal with one variance, p constants; ``None`` if they are all 0."""
+    n, mean = len(residuals), float((residuals**2).mean())
+    if mean == 0.0:
+        return {"aic": None, "bic": None}
+    fit = n * (math.log(2.0 * math.pi * mean) + 1.0)
+    return {"aic": fit + 2.0 * (p + 1), "bic": fit + math.log(n) * (p + 1)}
 
 
 def _r2(target: Array, predicted: Array) -> float | None:
@@ -93,6 +110,7 @@ def _constants(fit: Fitted) -> list[dict[str, Any]]:
             **_constant(slot.constant, slot.group, float(to(fit.theta[i]))),
             "low": None if low is None else float(to(low)),
             "high": None if high is None else float(to(high)),
+            "profile": _profiled(fit, i, to),
             "at_bound": bool(bound),
             "resamples_at_bound": float(touching.mean()) if len(touching) else 0.0,
         }
@@ -100,9 +118,16 @@ def _constants(fit: Fitted) -> list[dict[str, Any]]:
         found.append({**one, "determined": not (bound or unbounded or _spread(one))})
     for constant in layout.problem.constants:
         if constant.held is not None:
-            rest = {"low": None, "high": None, "at_bound": False, "resamples_at_bound": 0.0}
+            rest = {"low": None, "high": None, "profile": None, "at_bound": False, "resamples_at_bound": 0.0}
             found.append({**_constant(constant, None, constant.held), **rest, "held": True, "determined": False})
     return found
+
+
+def _profiled(fit: Fitted, i: int, to: Any) -> list[float | None] | None:
+    """Return the profile interval of unknown ``i``, ``None`` for an end that does not close; ``None`` without one."""
+    if fit.profile is None:
+        return None
+    return [float(to(ends[i])) if math.isfinite(ends[i]) else None for ends in fit.profile]
 
 
 def _constant(constant: Any, group: str | None, value: float) -> dict[str, Any]:
@@ -122,6 +147,8 @@ def _warnings(fit: Fitted, constants: list[dict[str, Any]]) -> list[str]:
             found.append(f"{name} stopped at its bound {c['value']:.4g}: the data do not determine it.")
         elif c["resamples_at_bound"] > 0.05:
             found.append(f"{name} ran into its bound in {c['resamples_at_bound']:.0%} of the resamples.")
+        if not c["at_bound"] and c["profile"] is not None and None in c["profile"]:
+            found.append(f"the profile of {name} does not close: the fit is about as good at a bound of {name}.")
         if not c["at_bound"] and (spread := _spread(c)):
             found.append(f"{name} is poorly determined: {spread}.")
     found += _flat(fit)
@@ -183,7 +210,10 @@ def _curves(fit: Fitted) -> list[dict[str, Any]]:
 def _points(fit: Fitted, predicted: Array) -> list[dict[str, Any]]:
     import numpy as np
 
-    rows, values = fit.model.layout.problem.rows, (np.exp(fit.model.target), np.exp(predicted))
+    n = len(predicted)
+    some = np.unique(np.linspace(0, n - 1, min(n, POINTS)).astype(int))
+    rows = fit.model.layout.problem.rows.iloc[some]
+    values = (np.exp(fit.model.target[some]), np.exp(predicted[some]))
     return [
         {"key": str(key), "measured": float(measured), "predicted": float(said)}
         for key, measured, said in zip(rows["key"], *values, strict=True)

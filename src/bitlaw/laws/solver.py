@@ -20,8 +20,8 @@ class Setup:
     """What a fit is bound to.
 
     Attributes:
-        low: smallest value of each of p unknowns, float64 of shape (p,).
-        high: largest value of each.
+        low: smallest value of each of p unknowns, float64 (p,); (b, p) where problems have bounds of their own.
+        high: largest value of each, likewise.
         threshold: residuals up to this size count squared, larger ones linearly (Huber).
     """
 
@@ -39,42 +39,54 @@ def huber(residuals: Array, weights: Array, threshold: float) -> Array:
     return np.asarray((weights * loss).sum(-1))
 
 
-def best_of(residuals: Callable[[Array], Array], starts: Array, setup: Setup) -> tuple[Array, float]:
-    """Return the best local optimum reached from ``starts`` (k, p), and its Huber loss.
+def polish(residuals: Callable[[Array], Array], begin: Array, setup: Setup) -> tuple[Array, float]:
+    """Return the local optimum reached from ``begin`` (p,) by SciPy's trust region, and its Huber loss.
 
     Args:
         residuals: maps unknowns (p,) to residuals (n,).
+        begin: a point within the bounds.
+        setup: bounds and Huber's threshold.
+    """
+    from scipy.optimize import least_squares
+
+    found = least_squares(
+        residuals, begin, bounds=(setup.low, setup.high), loss="huber", f_scale=setup.threshold, x_scale="jac",
+        ftol=1e-12, xtol=1e-12, gtol=1e-12, max_nfev=400,
+    )  # fmt: skip
+    return found.x, float(found.cost)
+
+
+def best_of(residuals: Callable[[Array], Array], starts: Array, setup: Setup) -> tuple[Array, float]:
+    """Return the best local optimum reached from ``starts`` (k, p), and its Huber loss.
+
+    All starts descend side by side by ``refit``; the best two end points are polished.
+
+    Args:
+        residuals: maps unknowns (..., p) to residuals (..., n).
         starts: starting points within the bounds.
         setup: bounds and Huber's threshold.
     """
     import numpy as np
-    from scipy.optimize import least_squares
 
-    best, lowest = starts[0], np.inf
-    for begin in starts:
-        found = least_squares(
-            residuals,
-            begin,
-            bounds=(setup.low, setup.high),
-            loss="huber",
-            f_scale=setup.threshold,
-            x_scale="jac",
-            max_nfev=400,
-        )
-        if found.cost < lowest:
-            best, lowest = found.x, float(found.cost)
-    return best, lowest
+    none = np.zeros((len(starts), np.shape(residuals(starts[0]))[-1]))
+    ends, _ = refit(lambda t, _: residuals(t), starts, none, np.ones_like(none), setup)
+    order = np.argsort(huber(residuals(ends), np.ones(1), setup.threshold), kind="stable")
+    polished = [polish(residuals, ends[i], setup) for i in order[:2]]
+    return min(polished, key=lambda pair: pair[1])
 
 
-def jacobian(residuals: Callable[[Array], Array], theta: Array, setup: Setup) -> Array:
-    """Return derivatives (b, n, p) of ``residuals`` (maps (b, p) to (b, n)) by finite differences within bounds."""
+def jacobian(residuals: Callable[[Array], Array], theta: Array, setup: Setup, middle: Array | None = None) -> Array:
+    """Return derivatives (b, n, p) of ``residuals`` (maps (b, p) to (b, n)) by finite differences within bounds.
+
+    ``middle`` is ``residuals(theta)`` where that is known.
+    """
     import numpy as np
 
-    middle = residuals(theta)
-    columns = []
+    middle = residuals(theta) if middle is None else middle
+    high, columns = np.broadcast_to(setup.high, theta.shape), []
     for i in range(theta.shape[1]):
         step = 1e-6 * np.maximum(1.0, np.abs(theta[:, i]))
-        step = np.where(theta[:, i] + step > setup.high[i], -step, step)
+        step = np.where(theta[:, i] + step > high[:, i], -step, step)
         moved = theta.copy()
         moved[:, i] += step
         columns.append((residuals(moved) - middle) / step[:, None])
@@ -84,13 +96,13 @@ def jacobian(residuals: Callable[[Array], Array], theta: Array, setup: Setup) ->
 def refit(
     residuals: Callable[[Array, Array], Array], start: Array, targets: Array, weights: Array, setup: Setup
 ) -> tuple[Array, Mask]:
-    """Solve b robust least-squares problems at once, each from the same start.
+    """Solve b robust least-squares problems at once, all from one start or each from its own.
 
     The method is Levenberg-Marquardt with Huber's weights, projected on the bounds.
 
     Args:
         residuals: maps unknowns (b, p) and targets (b, n) to residuals (b, n).
-        start: (p,), near the optima.
+        start: (p,) or (b, p).
         targets: (b, n), the data of each problem.
         weights: (b, n), how often each datum counts.
         setup: bounds and Huber's threshold.
@@ -100,7 +112,8 @@ def refit(
     """
     import numpy as np
 
-    theta = np.repeat(start[None], len(targets), axis=0)
+    theta = np.array(np.broadcast_to(start, (len(targets), start.shape[-1])))
+    low, high = (np.broadcast_to(limit, theta.shape) for limit in (setup.low, setup.high))
     converged = np.zeros(len(targets), dtype=bool)
     damping = np.full(len(targets), 1e-3)
     for _ in range(200):
@@ -108,13 +121,16 @@ def refit(
         if not len(active):
             break
         y, w, now = targets[active], weights[active], theta[active]
+        box = Setup(low[active], high[active], setup.threshold)
 
         def of(unknowns: Array, y: Array = y) -> Array:
             return residuals(unknowns, y)
 
-        before = huber(of(now), w, setup.threshold)
-        new = np.clip(now + _step(of, now, w, setup, damping[active]), setup.low, setup.high)
-        after = huber(of(new), w, setup.threshold)
+        r = of(now)
+        before = huber(r, w, box.threshold)
+        slopes = jacobian(of, now, box, r)
+        new = np.clip(now + _step(r, slopes, now, w, box, damping[active]), box.low, box.high)
+        after = huber(of(new), w, box.threshold)
         better = after < before
         theta[active] = np.where(better[:, None], new, now)
         damping[active] *= np.where(better, 0.2, 5.0)
@@ -122,12 +138,10 @@ def refit(
     return theta, converged
 
 
-def _step(of: Callable[[Array], Array], theta: Array, weights: Array, setup: Setup, damping: Array) -> Array:
+def _step(r: Array, slopes: Array, theta: Array, weights: Array, setup: Setup, damping: Array) -> Array:
     """Return the damped Gauss-Newton step (b, p); an unknown that pushes against its bound stays."""
     import numpy as np
 
-    r = of(theta)
-    slopes = jacobian(of, theta, setup)
     w = weights * np.minimum(1.0, setup.threshold / np.maximum(np.abs(r), 1e-300))
     gradient = np.einsum("bnp,bn->bp", slopes, w * r)
     free = ~(((theta <= setup.low) & (gradient > 0)) | ((theta >= setup.high) & (gradient < 0)))
