@@ -62,7 +62,7 @@ def grouped(
 
 
 def problems(
-    pool: Pool, *also: str, varied: tuple[str, ...] = IF_VARIED, bits: bool = False
+    pool: Pool, *also: str, varied: tuple[str, ...] = IF_VARIED, bits: bool = False, ratios: bool = False
 ) -> Callable[[Selection, DamageSettings], list[Problem]]:
     """Return the selection of a law of ``delta_nll``: a problem for each text and method.
 
@@ -71,11 +71,15 @@ def problems(
         also: further columns that are not mixed, ``element`` standing for the kind of element.
         varied: columns that are not mixed where a method ran with several values.
         bits: whether a problem must have cells of one model ``BITS_APART``.
+        ratios: whether only formats are of interest in which several shares of the weights were quantized.
     """
 
     def select(selection: Selection, settings: DamageSettings) -> list[Problem]:
         drop_undamaged(selection)
         drop_saturated(selection, settings.saturated_above)
+        if ratios and len(selection.rows):
+            several = selection.rows.groupby(["text", "method", "format"])["q_ratio"].transform("nunique") > 1
+            selection.drop(~several, "only one share of the weights was quantized in this format")
         rows = selection.rows
         rows = rows.assign(element=element_kind(rows)) if "element" in also else rows
         found = []

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 CHUNK = 4_000_000
 # Beyond these numbers of residuals (all resamples of a law together; one profile) less is done: see ``docs/laws.md``.
-REFITTED = 20_000_000
+REFITTED = 8_000_000
 PROFILED = 400_000
 CLUSTERS = 5
 

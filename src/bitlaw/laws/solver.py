@@ -94,7 +94,14 @@ def jacobian(residuals: Callable[[Array], Array], theta: Array, setup: Setup, mi
 
 
 def refit(
-    residuals: Callable[[Array, Array], Array], start: Array, targets: Array, weights: Array, setup: Setup
+    residuals: Callable[[Array, Array], Array],
+    start: Array,
+    targets: Array,
+    weights: Array,
+    setup: Setup,
+    *,
+    tolerance: float = 1e-7,
+    steps: int = 100,
 ) -> tuple[Array, Mask]:
     """Solve b robust least-squares problems at once, all from one start or each from its own.
 
@@ -106,6 +113,8 @@ def refit(
         targets: (b, n), the data of each problem.
         weights: (b, n), how often each datum counts.
         setup: bounds and Huber's threshold.
+        tolerance: a problem is done when a step lowers its objective by this share or less.
+        steps: most steps.
 
     Returns:
         The unknowns (b, p), and which problems converged (b,).
@@ -116,7 +125,7 @@ def refit(
     low, high = (np.broadcast_to(limit, theta.shape) for limit in (setup.low, setup.high))
     converged = np.zeros(len(targets), dtype=bool)
     damping = np.full(len(targets), 1e-3)
-    for _ in range(200):
+    for _ in range(steps):
         active = np.flatnonzero(~converged)
         if not len(active):
             break
@@ -134,7 +143,9 @@ def refit(
         better = after < before
         theta[active] = np.where(better[:, None], new, now)
         damping[active] *= np.where(better, 0.2, 5.0)
-        converged[active] = (better & (before - after <= 1e-10 * before)) | (before == 0.0) | (damping[active] > 1e8)
+        converged[active] = (
+            (better & (before - after <= tolerance * before)) | (before == 0.0) | (damping[active] > 1e6)
+        )
     return theta, converged
 
 

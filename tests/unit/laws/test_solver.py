@@ -27,7 +27,9 @@ def test_refit_agrees_with_scipy(box: tuple[list[float], list[float]]) -> None:
     low, high = np.array(box[0], float), np.array(box[1], float)
     targets, weights = problems(8, seed=1)
     start = np.clip(np.array([1.0, 2.0, 0.8]), low, high)
-    found, converged = refit(lambda t, y: curve(t) - y, start, targets, weights, Setup(low, high, 0.1))
+    found, converged = refit(
+        lambda t, y: curve(t) - y, start, targets, weights, Setup(low, high, 0.1), tolerance=1e-10, steps=200
+    )
     assert converged.all()
     for theta, y, w in zip(found, targets, weights, strict=True):
         repeated = np.repeat(np.arange(len(X)), w.astype(int))
