@@ -91,7 +91,7 @@ def optimum(model: Model, starts: int, rng: Any) -> Array:
     size = max(1, CHUNK // len(some))
     losses = [huber(residuals(points[i : i + size]), np.ones(1), setup.threshold) for i in range(0, len(points), size)]
     chosen = points[np.argsort(np.concatenate(losses), kind="stable")[:starts]]
-    theta, _ = best_of(residuals, chosen, setup)
+    theta, _ = best_of(residuals, chosen, model.layout.on(some))
     if len(some) < n:
         theta, _ = polish(lambda one: model.residuals(one, model.target), theta, setup)
     return theta

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 CHUNK = 4_000_000
 # Beyond these numbers of residuals (all resamples of a law together; one profile) less is done: see ``docs/laws.md``.
 REFITTED = 8_000_000
-PROFILED = 400_000
+PROFILED = 100_000
 CLUSTERS = 5
 
 
@@ -155,13 +155,13 @@ def _search(model: Model, theta: Array, steps: Array, rise: float, lowest: float
     room = np.where(sign < 0, theta[which] - setup.low[which], setup.high[which] - theta[which])
     step, rows = np.minimum(steps[which], room), np.arange(2 * p)
     now, found = np.tile(theta, (2 * p, 1)), np.full(2 * p, np.nan)
-    targets = np.tile(model.target, (2 * p, 1))
+    targets, own = np.tile(model.target, (2 * p, 1)), np.eye(p, dtype=bool)[which]
     for _ in range(12):
         at = theta[which] + sign * step
         now[rows, which] = at
         # The unknown in question is held by bounds that leave it no room.
-        held = Setup(np.where(np.eye(p, dtype=bool)[which], at[:, None], setup.low), np.where(
-            np.eye(p, dtype=bool)[which], at[:, None], setup.high), setup.threshold)  # fmt: skip
+        low, high = (np.where(own, at[:, None], limit) for limit in (setup.low, setup.high))
+        held = Setup(low, high, setup.threshold, setup.blocks)
         now, _ = refit(model.residuals, now, targets, np.ones_like(targets), held)
         risen = huber(model.residuals(now, model.target), np.ones(1), setup.threshold) - lowest
         open_end = (step >= room) & (risen < rise)

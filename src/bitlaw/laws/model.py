@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from bitlaw.laws.base import Constant, Law, Problem
@@ -47,7 +47,23 @@ class Layout:
             for group in (self._free(constant) if constant.per_group else [None])
         ]
         bounds = np.array([_inner(s.constant, s.constant.bounds) for s in self.slots]).reshape(-1, 2)
-        self.setup = Setup(bounds[:, 0], bounds[:, 1], threshold)
+        self.setup = Setup(bounds[:, 0], bounds[:, 1], threshold, self._blocks(self.member))
+
+    def on(self, some: Any) -> Setup:
+        """Return the setup for the rows ``some`` (indices) instead of all."""
+        return replace(self.setup, blocks=self._blocks(self.member[some]))
+
+    def _blocks(self, member: Any) -> tuple[tuple[Any, Any], ...]:
+        """Return which unknowns belong to groups: of each constant a row has the one of its group."""
+        import numpy as np
+
+        found = []
+        for constant in (c for c in self.problem.constants if c.per_group and c.held is None):
+            slots = [i for i, slot in enumerate(self.slots) if slot.constant is constant]
+            place = {self.slots[i].group: k for k, i in enumerate(slots)}
+            own = np.array([place.get(group, -1) for group in self.groups])
+            found.append((np.array(slots, dtype=int), own[member]))
+        return tuple(found)
 
     def _free(self, constant: Constant) -> list[str]:
         """Return the groups whose value of ``constant`` is not known beforehand."""

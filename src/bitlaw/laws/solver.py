@@ -23,11 +23,15 @@ class Setup:
         low: smallest value of each of p unknowns, float64 (p,); (b, p) where problems have bounds of their own.
         high: largest value of each, likewise.
         threshold: residuals up to this size count squared, larger ones linearly (Huber).
+        blocks: unknowns that can be moved together for the derivatives, as each residual depends on one of them:
+            their indices (k,), and for each residual which of the k it is (n,), -1 for none. Unknowns in no block are
+            moved one by one.
     """
 
     low: Array
     high: Array
     threshold: float
+    blocks: tuple[tuple[Any, Any], ...] = ()
 
 
 def huber(residuals: Array, weights: Array, threshold: float) -> Array:
@@ -43,14 +47,15 @@ def polish(residuals: Callable[[Array], Array], begin: Array, setup: Setup) -> t
     """Return the local optimum reached from ``begin`` (p,) by SciPy's trust region, and its Huber loss.
 
     Args:
-        residuals: maps unknowns (p,) to residuals (n,).
+        residuals: maps unknowns (..., p) to residuals (..., n).
         begin: a point within the bounds.
         setup: bounds and Huber's threshold.
     """
     from scipy.optimize import least_squares
 
     found = least_squares(
-        residuals, begin, bounds=(setup.low, setup.high), loss="huber", f_scale=setup.threshold, x_scale="jac",
+        residuals, begin, jac=lambda one: jacobian(residuals, one[None], setup)[0],
+        bounds=(setup.low, setup.high), loss="huber", f_scale=setup.threshold, x_scale="jac",
         ftol=1e-12, xtol=1e-12, gtol=1e-12, max_nfev=400,
     )  # fmt: skip
     return found.x, float(found.cost)
@@ -83,14 +88,22 @@ def jacobian(residuals: Callable[[Array], Array], theta: Array, setup: Setup, mi
     import numpy as np
 
     middle = residuals(theta) if middle is None else middle
-    high, columns = np.broadcast_to(setup.high, theta.shape), []
-    for i in range(theta.shape[1]):
-        step = 1e-6 * np.maximum(1.0, np.abs(theta[:, i]))
-        step = np.where(theta[:, i] + step > high[:, i], -step, step)
+    p, high = theta.shape[1], np.broadcast_to(setup.high, theta.shape)
+    found = np.zeros((*middle.shape, p))
+    together = {int(i) for slots, _ in setup.blocks for i in slots}
+    alone = [(np.array([i]), None) for i in range(p) if i not in together]
+    for slots, owner in (*alone, *setup.blocks):
+        step = 1e-6 * np.maximum(1.0, np.abs(theta[:, slots]))
+        step = np.where(theta[:, slots] + step > high[:, slots], -step, step)
         moved = theta.copy()
-        moved[:, i] += step
-        columns.append((residuals(moved) - middle) / step[:, None])
-    return np.stack(columns, axis=-1)
+        moved[:, slots] += step
+        change = residuals(moved) - middle
+        if owner is None:
+            found[:, :, slots[0]] = change / step
+        else:
+            rows = np.flatnonzero(owner >= 0)
+            found[:, rows, slots[owner[rows]]] = change[:, rows] / step[:, owner[rows]]
+    return found
 
 
 def refit(
@@ -130,7 +143,7 @@ def refit(
         if not len(active):
             break
         y, w, now = targets[active], weights[active], theta[active]
-        box = Setup(low[active], high[active], setup.threshold)
+        box = Setup(low[active], high[active], setup.threshold, setup.blocks)
 
         def of(unknowns: Array, y: Array = y) -> Array:
             return residuals(unknowns, y)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.optimize import least_squares
 
-from bitlaw.laws.solver import Setup, best_of, huber, refit
+from bitlaw.laws.solver import Setup, best_of, huber, jacobian, refit
 
 X = np.linspace(0.0, 3.0, 30)
 
@@ -63,3 +63,18 @@ def test_best_of_takes_the_lowest_optimum() -> None:
     setup = Setup(np.array([-2.0]), np.array([2.0]), 10.0)
     best, _ = best_of(residual, np.array([[0.7], [-0.7]]), setup)
     assert best[0] == pytest.approx(-0.731, abs=0.01)
+
+
+def test_unknowns_that_share_no_residual_are_moved_together() -> None:
+    owner = np.arange(len(X)) % 3 - 1  # every third residual depends on none of the two
+
+    def residual(t: np.ndarray) -> np.ndarray:
+        own = np.where(owner >= 0, t[..., 1 + np.maximum(owner, 0)], 1.0)
+        return t[..., :1] * X + own**2
+
+    low, high = np.full(3, -9.0), np.array([9.0, 9.0, 2.0])
+    theta = np.array([[0.5, 1.0, 2.0], [1.0, -1.0, 0.3]])
+    one_by_one = jacobian(residual, theta, Setup(low, high, 0.1))
+    together = jacobian(residual, theta, Setup(low, high, 0.1, ((np.array([1, 2]), owner),)))
+    np.testing.assert_allclose(together, one_by_one, atol=1e-9)
+    assert one_by_one.any(axis=(0, 1)).all()
