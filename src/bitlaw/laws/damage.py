@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     Pool = Callable[[pd.DataFrame], tuple[tuple[Constant, ...], tuple[str, ...]]]
 
 ALWAYS = ("text", "window", "stride", "method")
-IF_VARIED = ("settings", "calibration_text", "calibration_samples", "calibration_length")
+IF_VARIED = ("settings", "calibration_text", "calibration_samples", "calibration_length", "granularity")
 # What an input must vary by before an exponent can be read off it: bits within one model, and a factor of sizes.
 BITS_APART = 0.5
 SIZES_APART = 2.0
@@ -55,6 +55,7 @@ def grouped(
     """Yield the rows of each text, method and what else must not be mixed, with what they have in common."""
     if rows.empty:
         return
+    varied = tuple(name for name in varied if name in rows.columns)
     for values, part in rows.groupby([*always, *varied], sort=True, dropna=False):
         by = {name: str(value) for name, value in zip((*always, *varied), values, strict=True)}
         of_method = rows[rows["method"] == by["method"]]

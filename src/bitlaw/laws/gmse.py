@@ -41,10 +41,22 @@ def function(inputs: Values, constants: Values) -> Array:
     """Return S (1 - exp(-x / S)) with x = C (Q_r G)^a N^-g, in nats per token."""
     import numpy as np
 
+    return up_to(constants["S"], clipped_exp(np.log(constants["C"]) + noise_and_size(inputs, constants)))
+
+
+def noise_and_size(inputs: Values, constants: Values) -> Array:
+    """Return the logarithm of (Q_r G)^a N^-g."""
+    import numpy as np
+
     noise = np.log(np.maximum(inputs["gmse"] * inputs["q_ratio"], 1e-300))
-    exponent = constants["a"] * noise - constants["g"] * np.log(inputs["n_params"])
-    x = clipped_exp(np.log(constants["C"]) + exponent)
-    return np.asarray(-constants["S"] * np.expm1(-x / constants["S"]))
+    return constants["a"] * noise - constants["g"] * np.log(inputs["n_params"])
+
+
+def up_to(ceiling: Array, x: Array) -> Array:
+    """Return ``x`` where it is far below ``ceiling``, and what approaches the ceiling above it."""
+    import numpy as np
+
+    return np.asarray(-ceiling * np.expm1(-x / ceiling))
 
 
 def pool(rows: pd.DataFrame) -> tuple[tuple[Constant, ...], tuple[str, ...]]:

@@ -50,7 +50,7 @@ LAW = Law(
     inputs=("n_params", "bits", "calibration_samples", "block_values"),
     constants=(A, ALPHA, BETA, GAMMA, DELTA),
     function=function,
-    select=problems(pool, varied=("settings", "calibration_text")),
+    select=problems(pool, varied=("settings", "calibration_text", "granularity")),
     pool=pool,
     settings=DamageSettings,
     resample="model",

@@ -31,6 +31,7 @@ EXTRA = {
     "baseline_accuracy": "float64",
     "granularity": "string",
     "activation_bits": "Int64",
+    "block_values": "float64",
     "flag": "string",
     "note": "string",
     "reference": "string",
@@ -38,6 +39,7 @@ EXTRA = {
 """Columns that the published table has beside those of ``bitlaw.table``."""
 
 _TAKEN = ("source", "model", "format", "bits", "effective_bits", "method", "settings", "q_ratio", "text", "window")
+_CALIBRATION = ("calibration_text", "calibration_samples", "calibration_length")
 _SAME_CELL = ("source", "model", "format", "method", "settings", "q_ratio", "granularity", "activation_bits")
 _SAME_TEXT = ("text", "window", "metric")
 _BASELINE = ("source", "model", "granularity", "text", "window", "metric")
@@ -78,13 +80,19 @@ class Model(BaseModel):
 
 
 class Source(BaseModel):
-    """A line of ``sources.csv``: where numbers come from and how they were measured."""
+    """A line of ``sources.csv``: where numbers come from and how they were measured.
+
+    What is said of calibration holds for all methods but round-to-nearest; it is empty where it is not stated.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     source: str = Field(min_length=1)
     reference: str = Field(min_length=1)
     place: str = Field(min_length=1)
+    calibration_text: str
+    calibration_samples: Whole
+    calibration_length: Whole
     protocol: str = Field(min_length=1)
 
 
@@ -176,9 +184,13 @@ def load(names: Iterable[str] | None = None, *, folder: Traversable | None = Non
             raise UserError(f"the same cell as {seen[same]}", place=place)
         seen[same] = place
     baselines = {_of(cell, _BASELINE): cell.value for cell, _ in cells if cell.format == UNQUANTIZED}
-    rows = [_row(cell, place, models.get(cell.model), baselines.get(_of(cell, _BASELINE))) for cell, place in cells]
+    rows, extras = [], []
+    for cell, place in cells:
+        model, source, baseline = models.get(cell.model), sources[cell.source], baselines.get(_of(cell, _BASELINE))
+        rows.append({**_row(cell, model, baseline), **_calibrated(cell, source), "key": place})
+        extras.append(_extra(cell, model, source, baseline))
     extra = pd.DataFrame(
-        [_extra(cell, sources[cell.source], baselines.get(_of(cell, _BASELINE))) for cell, _ in cells],
+        extras,
         index=[row["key"] for row in rows],
     )[list(EXTRA)].astype(EXTRA)
     return frame(rows).join(extra, on="key").astype({"key": "string"})
@@ -218,7 +230,13 @@ def _read(folder: Traversable, name: str, kind: type[Row]) -> list[tuple[Row, st
     return rows
 
 
-def _row(cell: Cell, place: str, model: Model | None, baseline: float | None) -> dict[str, Any]:
+def _calibrated(cell: Cell, source: Source) -> dict[str, Any]:
+    if cell.method in ("none", "rtn"):
+        return {}
+    return {name: getattr(source, name) or None for name in _CALIBRATION}
+
+
+def _row(cell: Cell, model: Model | None, baseline: float | None) -> dict[str, Any]:
     number = _number(cell.format)
     loss = cell.metric == "perplexity"
     nll = math.log(cell.value) if loss else math.nan
@@ -243,7 +261,6 @@ def _row(cell: Cell, place: str, model: Model | None, baseline: float | None) ->
         "perplexity": cell.value if loss else math.nan,
         "finite": loss and math.isfinite(nll),
         "stride": cell.window,
-        "key": place,
     }
 
 
@@ -254,11 +271,18 @@ def _model_bits(cell: Cell, model: Model | None) -> float | None:
     return quantized * cell.effective_bits + 16.0 * (model.n_total - quantized)
 
 
-def _extra(cell: Cell, source: Source, baseline: float | None) -> dict[str, Any]:
+def _block_values(cell: Cell, model: Model | None) -> float:
+    if cell.block == "row":
+        return float(model.width) if model else math.nan
+    return float(cell.block) if cell.block.isdecimal() else math.nan
+
+
+def _extra(cell: Cell, model: Model | None, source: Source, baseline: float | None) -> dict[str, Any]:
     accuracy = cell.metric == "accuracy"
     compared = math.nan if baseline is None else baseline
     return {
         **{name: getattr(cell, name) for name in ("metric", "granularity", "activation_bits", "flag", "note")},
+        "block_values": _block_values(cell, model),
         "accuracy": cell.value if accuracy else math.nan,
         "baseline_nll": math.nan if accuracy else math.log(compared),
         "baseline_accuracy": compared if accuracy else math.nan,

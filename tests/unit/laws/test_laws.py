@@ -91,6 +91,10 @@ CASES: dict[str, tuple[Mapping[str, Any], Draw]] = {
         lambda rng: damage(rng) | {"gmse": np.exp(rng.uniform(-10.0, -0.3, ROWS)), "q_ratio": 1.0,
                                    "n_params": sizes(rng, 1e2, 1e8)},
     ),
+    "gmse_tokens": (
+        {"C": 0.02, "a": 0.95, "g": 0.3, "h": 0.4, "S": 3.0},
+        lambda rng: damage(rng) | {"gmse": np.exp(rng.uniform(-10.0, -0.3, ROWS)), "n_params": sizes(rng, 1e2, 1e8)},
+    ),
     "panferov": (
         {"E": {"opt": 1.5, "llama": 1.2}, "A": {"opt": 30.0, "llama": 25.0}, "alpha": {"opt": 0.3, "llama": 0.25},
          "B": 60.0, "beta": 0.3, "L": 0.98, "F": 0.6, "C": 1.8},
