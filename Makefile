@@ -4,7 +4,7 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONNOUSERSITE := 1
 
-.PHONY: demo test test-quick parity bench lint format smoke figures schema clean help
+.PHONY: demo test test-quick parity bench lint format smoke figures laws-page schema clean help
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -55,6 +55,11 @@ format: .venv/ready  ## put the code into its standard form
 
 figures: .venv/ready  ## draw the picture of the README from the study's table
 	$(BIN)/bitlaw figure docs/figures/main.png
+
+laws-page: .venv/ready  ## run the study of the Microscaling formats and write which law to trust into docs/laws.md
+	$(BIN)/snakemake --cores all --config study=mx
+	$(BIN)/bitlaw laws --study mx --into docs/laws.md
+	$(BIN)/bitlaw laws --published --into docs/laws.md
 
 schema: .venv/ready  ## write the JSON Schema of params.yaml
 	$(BIN)/bitlaw schema --write workflow/schemas/params.schema.json

@@ -110,14 +110,19 @@ def _quantized(
     )  # fmt: skip
 
 
-def laws(table: pd.DataFrame, bootstraps: int = 20) -> dict[str, Any]:
-    """Return what the laws stage says of ``table``, with every law at its default settings."""
+def laws(
+    table: pd.DataFrame, bootstraps: int = 20, names: tuple[str, ...] = ("kumar", "power_offset")
+) -> dict[str, Any]:
+    """Return what the laws stage says of ``table``, with the laws ``names`` at their default settings."""
     from bitlaw.laws import LAWS
+    from bitlaw.laws.compare import compare
     from bitlaw.laws.fit import fit
 
     records = {}
-    for name, law in LAWS.items():
+    for name in names:
+        law = LAWS[name]
         declared = {"title": law.title, "formula": law.formula, "source": law.source, "target": law.target}
         fitted = fit(law, table, law.settings(), seed=0, bootstraps=bootstraps)
         records[name] = {**declared, "inputs": list(law.inputs), **fitted}
-    return {"laws": records, "seed": 0, "bootstraps": bootstraps}
+    comparison = compare(table, {name: LAWS[name] for name in names}, seed=0)
+    return {"laws": records, "comparison": comparison, "seed": 0, "bootstraps": bootstraps}

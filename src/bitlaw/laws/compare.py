@@ -19,6 +19,7 @@ from bitlaw.laws.damage import grouped
 from bitlaw.laws.fit import optimum
 from bitlaw.laws.holdout import SITUATIONS, Fold, folds
 from bitlaw.laws.inputs import DERIVED, check, derive
+from bitlaw.laws.intervals import CLUSTERS
 from bitlaw.laws.model import Layout, Model
 from bitlaw.laws.record import criteria
 from bitlaw.laws.solver import refit
@@ -255,7 +256,10 @@ def _held_out(held: Sequence[Fold], errors: Sequence[Array]) -> dict[str, Any]:
 
 
 def _trust(situation: str, cells: Cells, errors: Mapping[str, list[Array]], rng: Any) -> dict[str, Any] | None:
-    """Return the best and the next in ``situation``, and whether models drawn anew nearly always agree (95 %)."""
+    """Return the best and the next in ``situation``, and whether models drawn anew nearly always agree (95 %).
+
+    Fewer than ``CLUSTERS`` models cannot tell whether the difference is ``clear``.
+    """
     import numpy as np
 
     at = [i for i, fold in enumerate(cells.folds) if fold.situation == situation]
@@ -266,13 +270,14 @@ def _trust(situation: str, cells: Cells, errors: Mapping[str, list[Array]], rng:
     if not every:
         return None
     order = sorted(every, key=lambda name: (float(every[name].mean()), name))
-    best, others = order[0], order[1:]
+    # A law that predicts the same, such as one with a further input that does not vary, is no other law.
+    best, others = order[0], [name for name in order[1:] if not np.allclose(every[name], every[order[0]], rtol=1e-3)]
     entry = {"situation": situation, "best": best, "mae": float(every[best].mean()), "next": None, "clear": None}
     if others:
         models = np.concatenate([cells.rows["model"].astype(str).to_numpy()[cells.folds[i].held] for i in at])
         names, member = np.unique(models, return_inverse=True)
         gain = np.bincount(member, every[others[0]] - every[best], len(names))
         draws = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=DRAWS)
-        clear = bool(np.mean(draws @ gain > 0.0) >= 0.95)
+        clear = bool(np.mean(draws @ gain > 0.0) >= 0.95) if len(names) >= CLUSTERS else None
         entry |= {"next": others[0], "next_mae": float(every[others[0]].mean()), "clear": clear}
     return entry

@@ -278,6 +278,7 @@ def _laws(table: pd.DataFrame, laws: Mapping[str, Any], charts: Charts) -> str:
                 )
             drawn.append(charts.figure(chart, name, caption))
     sections = "".join(lawtables.section(record) for record in laws["laws"].values())
+    sections = lawtables.comparison(laws["comparison"]) + sections
     note = f"Seed {laws['seed']}, {laws['bootstraps']:,} resamples."
     drawings = f'<div class="wide">{"".join(drawn)}</div>'
     return f'<section id="laws"><h2>Laws</h2><p class="soft">{note}</p>{drawings}{sections}</section>'
