@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 SATURATED_ABOVE = 1.0
 LEAST = 15
 MOST_CELLS = 1200
+ABLE = 0.9
 STARTS = 8
 DRAWS = 1000
 # A law that drifts off the table predicts anything; what is beyond a broken model counts as this many nats.
@@ -136,16 +137,16 @@ def _group(part: pd.DataFrame, baselines: pd.DataFrame, laws: Mapping[str, Law],
 
 
 def _common(part: pd.DataFrame, laws: Mapping[str, Law]) -> tuple[pd.DataFrame, list[str], dict[str, str]]:
-    """Return the rows that all able laws have the inputs of; a law is able if most rows have its inputs."""
+    """Return the rows that all able laws have the inputs of; a law is able if ``ABLE`` of all rows have its inputs."""
     able, absent, keep = [], {}, part["n_params"].notna()
     for name, law in laws.items():
-        has = part[[column for column in law.inputs if column in part.columns]].notna()
-        lacking = [column for column in law.inputs if column not in part.columns or has[column].mean() < 0.5]
-        if lacking:
-            absent[name] = f"{', '.join(lacking)} not known for most cells"
-        else:
+        has = part.reindex(columns=list(law.inputs)).notna()
+        if has.all(axis=1).mean() >= ABLE:
             able.append(name)
             keep &= has.all(axis=1)
+        else:
+            lacking = ", ".join(column for column in law.inputs if not has[column].all())
+            absent[name] = f"{lacking} not known for {int((~has.all(axis=1)).sum())} cells"
     return part[keep].reset_index(drop=True), able, absent
 
 
@@ -161,8 +162,8 @@ def _judge(law: Law, cells: Cells, rng: Any) -> tuple[dict[str, Any], list[Array
     assert law.pool is not None
     of_loss = law.target == "nll"
     train = cells.rows[cells.damage > 0.0]
-    both = pd.concat([train, cells.baselines], ignore_index=True) if of_loss else train.reset_index(drop=True)
-    both = both.dropna(subset=list(law.inputs))
+    baselines = cells.baselines.dropna(subset=list(law.inputs)) if of_loss else cells.baselines.iloc[:0]
+    both = pd.concat([train, baselines], ignore_index=True) if of_loss else train.reset_index(drop=True)
     constants, _ = law.pool(both)
     layout = Layout(Problem({}, both, constants, law.group), law.settings.model_fields["huber"].default)
     if len(both) <= len(layout.slots):
