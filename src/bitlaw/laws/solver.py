@@ -122,7 +122,7 @@ def refit(
 
     Args:
         residuals: maps unknowns (b, p) and targets (b, n) to residuals (b, n).
-        start: (p,) or (b, p).
+        start: (p,) or (b, p); it is put within the bounds.
         targets: (b, n), the data of each problem.
         weights: (b, n), how often each datum counts.
         setup: bounds and Huber's threshold.
@@ -134,8 +134,9 @@ def refit(
     """
     import numpy as np
 
-    theta = np.array(np.broadcast_to(start, (len(targets), start.shape[-1])))
-    low, high = (np.broadcast_to(limit, theta.shape) for limit in (setup.low, setup.high))
+    shape = (len(targets), start.shape[-1])
+    low, high = (np.broadcast_to(limit, shape) for limit in (setup.low, setup.high))
+    theta = np.clip(np.broadcast_to(start, shape), low, high)
     converged = np.zeros(len(targets), dtype=bool)
     damping = np.full(len(targets), 1e-3)
     for _ in range(steps):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.optimize import least_squares
+from scipy.optimize import least_squares, minimize
 
 from bitlaw.laws.solver import Setup, best_of, huber, jacobian, refit
 
@@ -78,3 +78,27 @@ def test_unknowns_that_share_no_residual_are_moved_together() -> None:
     together = jacobian(residual, theta, Setup(low, high, 0.1, ((np.array([1, 2]), owner),)))
     np.testing.assert_allclose(together, one_by_one, atol=1e-9)
     assert one_by_one.any(axis=(0, 1)).all()
+
+
+def test_many_starts_at_once_reach_what_l_bfgs_reaches() -> None:
+    targets, _ = problems(1, seed=3)
+    rng = np.random.default_rng(0)
+    starts = rng.uniform([-3, -3, 0.1], [3, 3, 3], size=(12, 3))
+    setup = Setup(np.array([-9.0, -9.0, 0.01]), np.array([9.0, 9.0, 9.0]), 0.1)
+    _, lowest = best_of(lambda t: curve(t) - targets[0], starts, setup)
+
+    def objective(t: np.ndarray) -> float:
+        return float(huber(curve(t) - targets[0], np.ones(1), 0.1))
+
+    box = list(zip(setup.low, setup.high, strict=True))
+    others = [minimize(objective, begin, method="L-BFGS-B", bounds=box, tol=1e-13).fun for begin in starts]
+    assert lowest == pytest.approx(min(others), rel=1e-7)
+
+
+def test_unknowns_held_by_their_bounds_stay() -> None:
+    targets, weights = problems(3, seed=4)
+    at = np.array([0.7, 0.8, 0.9])
+    low, high = np.tile([-9.0, -9.0, 0.0], (3, 1)), np.tile([9.0, 9.0, 9.0], (3, 1))
+    low[:, 2] = high[:, 2] = at
+    found, _ = refit(lambda t, y: curve(t) - y, np.array([1.0, 2.0, 0.8]), targets, weights, Setup(low, high, 0.1))
+    np.testing.assert_array_equal(found[:, 2], at)
