@@ -11,8 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bitlaw.errors import UserError
-from bitlaw.evaluation import nll as module
-from bitlaw.evaluation.nll import nll, spans
+from bitlaw.evaluation import scorer as module
+from bitlaw.evaluation.nll import nll
+from bitlaw.evaluation.scorer import Scorer
+from bitlaw.evaluation.spans import Span, spans
 from tiny import tiny_model
 
 FAMILIES = ("gpt2", "opt", "bloom", "llama", "gpt_neox", "gemma2", "mpt")
@@ -72,18 +74,58 @@ def test_does_not_depend_on_the_batch(family: str) -> None:
 @pytest.mark.parametrize("family", ["gpt2", "gemma2"])
 def test_does_not_depend_on_the_chunk(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model, ids = tiny_model(family), text(100)
+    monkeypatch.setattr(module, "TAIL_ROWS", 1)
     whole = nll(model, ids, 32, 32, 4).nll
     for chunk in (1, 320 * 3, 320 * 1000):
         monkeypatch.setattr(module, "CHUNK", chunk)
         assert nll(model, ids, 32, 32, 4).nll == pytest.approx(whole, abs=1e-6)
 
 
-def test_logits_are_never_made_for_the_whole_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, ids, rows = tiny_model("llama"), text(128), []
+@pytest.mark.parametrize("family", ["llama", "gemma2"])  # a bare head, and one with a soft cap behind it
+def test_logits_are_never_made_for_the_whole_batch(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, ids, rows = tiny_model(family), text(128), []
     monkeypatch.setattr(module, "CHUNK", 320 * 10)
+    monkeypatch.setattr(module, "TAIL_ROWS", 10)
     model.lm_head.register_forward_hook(lambda _, args, out: rows.append(out.numel() // 320))
     nll(model, ids, 32, 32, 4)
     assert max(rows) <= 10
+
+
+@pytest.mark.parametrize(("family", "end"), [("gpt2", "head"), ("mpt", "head"), ("gemma2", "tail")])
+def test_how_a_model_ends_is_found_out(family: str, end: str) -> None:
+    scorer, ids = Scorer(tiny_model(family)), text(16)
+    with torch.no_grad():
+        (states,) = scorer.states(ids, [Span(0, 1, 16)])
+        expected = scorer.model(ids[None]).logits[0, :-1]
+        assert scorer.ends_with == end
+        assert torch.allclose(scorer.logits(states), expected, atol=1e-5)
+
+
+def test_a_model_that_ends_otherwise_is_asked_for_all_its_logits() -> None:
+    model, ids = tiny_model("llama"), text(40)
+    plain = nll(model, ids, 16, 16, 2).nll
+
+    def look_back(module: Any, args: Any, given: dict[str, torch.Tensor], out: Any) -> None:
+        seen = model.get_input_embeddings()(given["input_ids"]).mean(-1, keepdim=True)
+        out.logits = out.logits + 3 * seen[:, : out.logits.shape[1]] * torch.linspace(-1, 1, 320)
+
+    handle = model.register_forward_hook(look_back, with_kwargs=True)
+    odd = nll(model, ids, 16, 16, 2)
+    with torch.no_grad():
+        windows = [ids[start : start + 16] for start in (0, 16, 32)]
+        rows = [(model(input_ids=w[None]).logits[0, :-1], w[1:]) for w in windows]
+    handle.remove()
+    losses = [torch.nn.functional.cross_entropy(logits, target, reduction="sum") for logits, target in rows]
+    assert odd.nll == pytest.approx(float(sum(losses)) / sum(odd.counts), abs=1e-5)
+    assert abs(odd.nll - plain) > 1e-3
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_bfloat16_is_near_float32(family: str) -> None:
+    model, ids = tiny_model(family, spread=0.05), text(170)
+    exact = nll(model, ids, 24, 20, 4).nll
+    for batch in (1, 3, 8):
+        assert nll(model.to(torch.bfloat16), ids, 24, 20, batch).nll == pytest.approx(exact, abs=0.02)
 
 
 def test_leaves_no_hook_behind() -> None:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
+import io
+import subprocess
+import sys
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bitlaw.errors import UserError
-from bitlaw.models.tokens import check_fits, encode, read_text, tokens_of
+from bitlaw.models import tokens as module
+from bitlaw.models.tokens import check_fits, encode, encode_stream, read_text, tokens_of
+from bitlaw.models.load import load_tokenizer
+from projects import ZOO
 from tiny import tiny_tokenizer
 
 TOKENIZER = tiny_tokenizer()
@@ -113,3 +121,74 @@ def test_the_first_tokens_are_those_of_the_whole_text(max_tokens: int) -> None:
     whole, part = encode(TOKENIZER, text), encode(TOKENIZER, text, max_tokens)
     assert part.ids.tolist() == whole.ids[:max_tokens].tolist()
     assert part.ends.tolist() == whole.ends[:max_tokens].tolist()
+
+
+@pytest.mark.parametrize(
+    "piece, overlap, margin, run", [(64, 16, 8, 3), (200, 60, 20, 4), (40, 4, 30, 16), (7, 1, 3, 2)]
+)
+@given(text=st.text(st.sampled_from("ab thelkyo ing\n\t=ïé漢🙂\u0301"), min_size=1, max_size=600))
+def test_pieces_make_the_tokens_of_the_whole(piece: int, overlap: int, margin: int, run: int, text: str) -> None:
+    whole = encode(TOKENIZER, text)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in (("PIECE", piece), ("OVERLAP", overlap), ("MARGIN", margin), ("RUN", run)):
+            patch.setattr(module, name, value)
+        parts = encode_stream(TOKENIZER, io.StringIO(text, newline=""))
+        few = encode_stream(TOKENIZER, io.StringIO(text, newline=""), 9)
+    assert parts.ids.tolist() == whole.ids.tolist()
+    assert parts.ends.tolist() == whole.ends.tolist()
+    assert few.ids.tolist() == whole.ids.tolist()[:9]
+    assert few.ends.tolist() == whole.ends.tolist()[:9]
+
+
+@pytest.mark.parametrize("name", ["gpt2-0.1m", "llama-0.1m"])
+def test_pieces_of_real_text_with_a_real_tokenizer(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = load_tokenizer({"pretrained": str(ZOO / name), "revision": None})
+    text = Path(argparse.__file__).read_text("utf-8") + "naïve 漢字 🙂 " * 50
+    whole = encode(tokenizer, text)
+    for value in (900, 5000, 70_000):
+        monkeypatch.setattr(module, "PIECE", value)
+        monkeypatch.setattr(module, "OVERLAP", 300)
+        parts = encode(tokenizer, text)
+        assert parts.ids.tolist() == whole.ids.tolist() and parts.ends.tolist() == whole.ends.tolist()
+
+
+def test_a_tokenizer_that_puts_a_blank_before_the_text() -> None:
+    # As Llama's does: each piece but the first begins with a token that the whole text does not have.
+    from tokenizers import pre_tokenizers
+
+    tokenizer = tiny_tokenizer()
+    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    text = "the model reads a text and says how likely each token is; naïve café 漢字 " * 40
+    whole = encode(tokenizer, text)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "PIECE", 500)
+        patch.setattr(module, "OVERLAP", 100)
+        patch.setattr(module, "MARGIN", 20)
+        assert encode(tokenizer, text).ids.tolist() == whole.ids.tolist()
+
+
+def test_a_long_text_is_read_no_further_than_needed_and_never_held_whole(saved: Callable[[str], Path]) -> None:
+    code = """
+        import hashlib, pathlib, resource, sys
+        from bitlaw.models.tokens import tokens_of
+        path, model = pathlib.Path(sys.argv[1]), {"pretrained": sys.argv[2], "revision": None}
+        line = "the model reads a text and says how likely each token is\\n".encode()
+        digest = hashlib.sha256()
+        with path.open("wb") as file:
+            for _ in range(200):
+                file.write(line * 18_000)
+                digest.update(line * 18_000)
+        peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+        tokens_of(model, path, digest.hexdigest(), 10)  # what the libraries take for themselves
+        before = peak()
+        assert len(tokens_of(model, path, digest.hexdigest(), 50_000)) == 50_000
+        print(path.stat().st_size >> 20, peak() - before)
+    """
+    path = saved("gpt2").parent / "long.txt"
+    run = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code), str(path), str(saved("gpt2"))], capture_output=True, text=True
+    )
+    path.unlink()
+    assert run.returncode == 0, run.stderr
+    size, grown = map(int, run.stdout.split())
+    assert size > 190 and grown < 120

@@ -1,0 +1,110 @@
+"""What a causal language model says of the tokens of a text, without an array of tokens x vocabulary.
+
+Nearly every model ends with ``logits = head(hidden)``, some with a soft cap or a scale behind it. So the body of the
+model is run for whole windows, its last hidden states are kept for the scored tokens alone, and logits are made from
+these a few rows at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Literal, cast
+
+import torch
+from torch import nn
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from bitlaw.evaluation.spans import Span
+
+# Logits are made for this many numbers at a time: they stay in the cache, and a vocabulary of 256k needs no memory.
+CHUNK = 2**18
+# Behind a head that is not all, each chunk costs a run of the model on one token: it takes rows enough to be worth it.
+TAIL_ROWS = 64
+
+
+class Scorer:
+    """Runs a model in two steps: ``states`` of the scored tokens, and logits of some of these, see ``logits``.
+
+    That both steps make the model's own logits is checked on one token of each window. A model of which neither
+    ``head(hidden)`` nor the head with what follows it does is asked for all logits of a window at once instead; its
+    states are then the logits.
+
+    Args:
+        model: a causal language model in evaluation mode.
+    """
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self.model = model
+        self.head = cast("nn.Module | None", model.get_output_embeddings())
+        self.ends_with: Literal["head", "tail", "nothing"] = "head" if self.head is not None else "nothing"
+
+    def states(self, ids: torch.Tensor, group: Sequence[Span]) -> list[torch.Tensor]:
+        """Return for each window what logits of its scored tokens follow from, (scored, width), by ``logits``.
+
+        Args:
+            ids: (n,) int64, the whole text, on the model's device.
+            group: windows of one length.
+        """
+        inputs = torch.stack([ids[span.begin : span.end] for span in group])
+        hidden = self._hidden(inputs) if self.ends_with != "nothing" else None
+        if hidden is None:
+            self.ends_with = "nothing"
+            hidden = [self.model(input_ids=one[None], use_cache=False).logits[0] for one in inputs]
+        # The row before a token predicts it.
+        return [
+            rows[span.first - span.begin - 1 : span.end - span.begin - 1]
+            for rows, span in zip(hidden, group, strict=True)
+        ]
+
+    def chunks(self, *rows: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
+        """Yield ``rows``, all of one length, as pieces whose logits may be made at once."""
+        step = max(1, CHUNK // int(self.model.config.get_text_config().vocab_size))
+        if self.ends_with == "tail":
+            step = max(step, TAIL_ROWS)
+        yield from zip(*(row.split(step) for row in rows), strict=True)
+
+    def logits(self, states: torch.Tensor) -> torch.Tensor:
+        """Return the logits, (n, vocabulary) float32, of ``states``, (n, width)."""
+        if self.ends_with == "nothing":
+            return states.float()
+        logits = self._tail(states[None])[0] if self.ends_with == "tail" else self._head(states)
+        return logits.float()
+
+    def _head(self, states: torch.Tensor) -> torch.Tensor:
+        assert self.head is not None
+        return cast("torch.Tensor", self.head(states))
+
+    def _hidden(self, inputs: torch.Tensor) -> torch.Tensor | None:
+        """Return what the head sees, (batch, length, width), or None if the logits cannot be had from it."""
+        assert self.head is not None
+        seen: list[torch.Tensor] = []
+
+        def catch(module: nn.Module, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+            seen.append(args[0])
+            return (args[0][:, :1],)
+
+        handle = self.head.register_forward_pre_hook(catch)
+        try:
+            logits = self.model(input_ids=inputs, use_cache=False).logits
+        finally:
+            handle.remove()
+        if len(seen) != 1 or seen[0].shape[:2] != inputs.shape:
+            return None
+        for name, end in (("head", self._head), ("tail", self._tail)):
+            made = end(seen[0][:, :1])
+            if made.shape == logits.shape and torch.allclose(logits, made, rtol=0, atol=0, equal_nan=True):
+                self.ends_with = cast('Literal["head", "tail"]', name)
+                return seen[0]
+        return None
+
+    def _tail(self, states: torch.Tensor) -> torch.Tensor:
+        """Return what the model makes of ``states``, (batch, n, width), from its head on, (batch, n, vocabulary)."""
+        assert self.head is not None
+        handle = self.head.register_forward_pre_hook(lambda module, args: (states,))
+        try:
+            token = torch.zeros(states.shape[0], 1, dtype=torch.int64, device=states.device)
+            return cast("torch.Tensor", self.model(input_ids=token, use_cache=False).logits)
+        finally:
+            handle.remove()
