@@ -43,6 +43,8 @@ def row(**values: Any) -> dict[str, Any]:
         "scale_rule": "none", "scale_dtype": "none",
         "effective_bits": 16.0, "method": "none", "settings": "{}", "seed": None, "q_ratio": 0.0, "model_bits": 6.4e6,
         "sqnr_db": None, "nll": 4.0, "delta_nll": 0.0, "bits_per_byte": 2.0, "finite": True,
+        "kl": 0.0, "top1_agreement": 1.0, "output_sqnr_db": None, "accuracy": None, "accuracy_stderr": None,
+        "tasks": None, "dtype": "float32",
         "window": 128, "stride": 128, "eval_tokens": 20_000, "eval_bytes": 60_000, "text": "manual",
         "text_sha256": "ab" * 32, "calibration_text": None, "calibration_text_sha256": None,
         "calibration_samples": None, "calibration_length": None,

@@ -16,7 +16,15 @@ BASE_MB = 2000
 UNKNOWN_MB = 16_000
 """For a model whose size is not known yet, such as one of the hub before its first job."""
 
-_TIMES = {"model": 2.0, "calibrate": 4.0, "factorize": 4.0, "quantize": 4.0, "evaluate": 3.0}
+_TIMES = {
+    "model": 2.0,
+    "calibrate": 4.0,
+    "factorize": 4.0,
+    "quantize": 4.0,
+    "output_error": 4.0,
+    "evaluate": 3.0,
+    "zeroshot": 3.0,
+}
 """Memory of a stage in multiples of the model's weights in float32, with room to spare; docs/cluster.md has figures."""
 
 _sizes: dict[tuple[str, ...], float] = {}  # thousands of jobs share a model

@@ -64,9 +64,31 @@ COLUMNS: tuple[Column, ...] = (
     Column(
         "bits_per_byte", "float64", "bits per byte", "Total negative log-likelihood in bits over the bytes of the text."
     ),
+    Column(
+        "kl",
+        "float64",
+        "nats per token",
+        "Mean KL divergence from the unquantized model's token distribution; 0 for the baseline.",
+    ),
+    Column(
+        "top1_agreement",
+        "float64",
+        "-",
+        "Share of predicted tokens at which the unquantized model rates the same one highest; 1 for the baseline.",
+    ),
+    Column(
+        "output_sqnr_db",
+        "float64",
+        "dB",
+        "Signal to noise ratio of all linears' outputs on the calibration text; NaN if not measured.",
+    ),
+    Column("accuracy", "float64", "-", "Mean zero-shot accuracy over the tasks; NaN without tasks."),
+    Column("accuracy_stderr", "float64", "-", "Standard error of `accuracy`, the tasks taken as independent."),
+    Column("tasks", "string", "-", "The zero-shot tasks, in the order of the study; missing if there are none."),
     Column("finite", "bool", "-", "Whether every loss of the cell is a finite number."),
     Column("window", "Int64", "tokens", "Length of an evaluation window."),
     Column("stride", "Int64", "tokens", "Step from one window to the next."),
+    Column("dtype", "string", "-", "Precision that the loss was computed in."),
     Column("eval_tokens", "Int64", "tokens", "Predicted tokens in the mean."),
     Column("eval_bytes", "Int64", "bytes", "UTF-8 bytes of the predicted tokens."),
     Column("text", "string", "-", "Label of the evaluation text."),

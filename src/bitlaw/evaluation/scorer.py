@@ -51,12 +51,12 @@ class Scorer:
         hidden = self._hidden(inputs) if self.ends_with != "nothing" else None
         if hidden is None:
             self.ends_with = "nothing"
-            hidden = [self.model(input_ids=one[None], use_cache=False).logits[0] for one in inputs]
+            found = [self.model(input_ids=one[None], use_cache=False).logits[0] for one in inputs]
+        else:
+            found = list(hidden)
         # The row before a token predicts it.
-        return [
-            rows[span.first - span.begin - 1 : span.end - span.begin - 1]
-            for rows, span in zip(hidden, group, strict=True)
-        ]
+        pairs = zip(found, group, strict=True)
+        return [rows[span.first - span.begin - 1 : span.end - span.begin - 1] for rows, span in pairs]
 
     def chunks(self, *rows: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
         """Yield ``rows``, all of one length, as pieces whose logits may be made at once."""

@@ -1,18 +1,14 @@
-"""The loss of a model, quantized or not, on held-out text."""
+"""The loss of a model, quantized or not, on held-out text, and how far quantization moves its predictions."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from bitlaw.artifacts import read_header, read_json, read_tensors, write_json
+from bitlaw.artifacts import read_json, write_json
 from bitlaw.stage import Job
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
 
 
 class EvaluateStage:
@@ -20,8 +16,9 @@ class EvaluateStage:
 
     Parents: ``model``, and ``quantized`` unless it is the baseline.
 
-    Result: ``nll`` (nats per token), ``finite``, ``n_tokens`` and ``n_bytes`` (scored ones), ``bits_per_byte``,
-    ``window``, ``stride``, ``window_nll`` (nats in each window), ``window_tokens``, ``model`` and ``quantized``: what
+    Result: ``nll`` (nats per token), ``finite``, ``n_tokens`` and ``n_bytes`` (scored ones), ``bits_per_byte``, ``kl``
+    (nats per token) and ``top1_agreement`` (see ``evaluation.divergence``; 0 and 1 for the baseline), ``window``,
+    ``stride``, ``dtype``, ``window_nll`` (nats in each window), ``window_tokens``, ``model`` and ``quantized``: what
     the parents say of themselves, without their lists of linears.
     """
 
@@ -37,8 +34,10 @@ class EvaluateStage:
         Raises:
             UserError: another text than the spec says, or one that the model cannot read.
         """
-        from bitlaw.evaluation.nll import nll
-        from bitlaw.models.load import load_model
+        from bitlaw.evaluation.divergence import Text, compare, own_loss
+        from bitlaw.methods.swap import read_swap
+        from bitlaw.models.linears import quantizable
+        from bitlaw.models.load import cache_key, load_model, local_folder
         from bitlaw.models.tokens import check_fits, tokens_of
 
         spec, location = job.spec, job.hints["model"]
@@ -46,11 +45,14 @@ class EvaluateStage:
         tokens = tokens_of(location, Path(job.hints["text"]), spec["text"]["sha256"], spec["max_tokens"])
         check_fits(tokens.ids, about, min(spec["window"], len(tokens)), "window")
         model = load_model(location, spec["dtype"])
-        quantized = None
-        with ExitStack() as stack:
-            if job.inputs.get("quantized"):
-                quantized = self._swap_in(model, job.one("quantized"), stack)
-            loss = nll(model, tokens.ids, spec["window"], spec["stride"], spec["batch"])
+        text = Text(tokens.ids.to(model.device), spec["window"], spec["stride"], spec["batch"])
+        key = (cache_key(local_folder(location)), str(model.device), *sorted((n, str(v)) for n, v in spec.items()))
+        if job.inputs.get("quantized"):
+            swap, quantized = read_swap(job.one("quantized"), quantizable(model))
+            compared = compare(model, swap, text, key)
+            loss, kl, agreement = compared.loss, compared.kl, compared.top1_agreement
+        else:
+            loss, kl, agreement, quantized = own_loss(model, text, key), 0.0, 1.0, None
         n_bytes = sum(tokens.n_bytes(span.first, span.end) for span in loss.spans)
         result = {
             "nll": loss.nll,
@@ -59,30 +61,17 @@ class EvaluateStage:
             "n_bytes": n_bytes,
             # A few tokens inside one character can have no byte of their own.
             "bits_per_byte": sum(loss.sums) / math.log(2) / n_bytes if n_bytes else math.nan,
+            "kl": kl,
+            "top1_agreement": agreement,
             "window": spec["window"],
             "stride": spec["stride"],
+            "dtype": spec["dtype"],
             "window_nll": loss.sums,
             "window_tokens": loss.counts,
             "model": {name: value for name, value in about.items() if name != "linears"},
             "quantized": quantized,
         }
         write_json(job.out, job.header, result)
-
-    def _swap_in(self, model: PreTrainedModel, path: Path, stack: ExitStack) -> dict[str, Any]:
-        """Let ``model`` compute with the weights in ``path`` until ``stack`` closes; return their description."""
-        from bitlaw.formats.grammar import parse
-        from bitlaw.methods.stored import stored_linears
-        from bitlaw.models.linears import quantizable, swapped
-
-        linears = quantizable(model)
-        tensors, result = read_tensors(path)
-        tensors = {name: tensor.to(model.device) for name, tensor in tensors.items()}
-        header = read_header(path)
-        shapes = {linear.name: linear.shape for linear in linears}
-        stored = stored_linears(tensors, parse(header["spec"]["format"]), shapes)
-        stack.enter_context(swapped(linears, {name: one.weight() for name, one in stored.items()}))
-        about = {name: value for name, value in result.items() if name != "linears"}
-        return {**about, **{name: header["spec"][name] for name in ("format", "method", "settings")}}
 
 
 STAGE = EvaluateStage()

@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 
 
 class Table:
-    """Spec: ``rows`` (labels, one mapping per cell). Parents: ``cells`` in the same order."""
+    """Spec: ``rows``, labels, one mapping per cell. Parents: ``cells``, their losses in the same order.
+
+    If there are parents ``zeroshot`` and ``output_error``, which several rows share, a row has under these names the
+    place of its own, if it has one.
+    """
 
     suffix = ".parquet"
 
@@ -35,10 +39,29 @@ class Table:
             UserError: two rows are the same cell, or a quantized cell has no unquantized one to compare with.
         """
         cells = zip(job.spec["rows"], job.inputs["cells"], job.header.parents["cells"], strict=True)
-        write_table(job.out, job.header, frame(collect([(labels, path, key) for labels, path, key in cells])))
+        others = {
+            "zeroshot": [_zeroshot(read_json(path)) for path in job.inputs.get("zeroshot", ())],
+            "output_error": [_output_error(read_json(path)) for path in job.inputs.get("output_error", ())],
+        }
+        rows = collect([(labels, path, key) for labels, path, key in cells])
+        for labels, row in zip(job.spec["rows"], rows, strict=True):
+            for role in others.keys() & labels.keys():
+                row.update(others[role][labels[role]])
+        write_table(job.out, job.header, frame(rows))
 
 
 STAGE = Table()
+
+_NOT_MEASURED = {"accuracy": None, "accuracy_stderr": None, "tasks": None, "output_sqnr_db": None}
+
+
+def _zeroshot(result: Mapping[str, Any]) -> dict[str, Any]:
+    names = ", ".join(record["name"] for record in result["tasks"])
+    return {"accuracy": result["accuracy"], "accuracy_stderr": result["accuracy_stderr"], "tasks": names}
+
+
+def _output_error(result: Mapping[str, Any]) -> dict[str, Any]:
+    return {"output_sqnr_db": result["output_sqnr_db"]}
 
 
 def collect(cells: list[tuple[Mapping[str, Any], Path, str]]) -> list[dict[str, Any]]:
@@ -74,7 +97,8 @@ def _row(
 ) -> tuple[dict[str, Any], tuple[Hashable, ...]]:
     """Return one row without ``delta_nll`` and what its baseline must share with it."""
     model, nll = result["model"], float(result["nll"])
-    where = (labels["model"], spec["text"]["sha256"], result["window"], result["stride"], spec.get("max_tokens"))
+    protocol = (spec["window"], spec["stride"], spec["max_tokens"], spec["dtype"], spec["batch"])
+    where = (labels["model"], spec["text"]["sha256"], *protocol)
     row = {
         **{name: labels[name] for name in ("model", "family", "source", "text")},
         "n_params": model["n_params"],
@@ -84,13 +108,17 @@ def _row(
         "nll": nll,
         "perplexity": _exp(nll),
         "bits_per_byte": float(result["bits_per_byte"]),
+        "kl": float(result["kl"]),
+        "top1_agreement": float(result["top1_agreement"]),
         "finite": bool(result["finite"]),
         "window": result["window"],
         "stride": result["stride"],
+        "dtype": result["dtype"],
         "eval_tokens": result["n_tokens"],
         "eval_bytes": result["n_bytes"],
         "text_sha256": spec["text"]["sha256"],
         "key": key,
+        **_NOT_MEASURED,
     }
     return row, where
 

@@ -23,6 +23,7 @@ _COMPUTING = {
     "scipy": ("scipy",),
     "pandas": ("pandas",),
     "gguf": ("gguf",),
+    "lm_eval": ("lm_eval",),
     "altair": ("altair",),
     "vl_convert": ("vl-convert-python",),
 }

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 from bitlaw.errors import UserError, unknown
+from bitlaw.evaluation.task_files import Task, check_names, harness_version, resolve_task
 from bitlaw.formats import grammar
 from bitlaw.methods import METHODS
 from bitlaw.models.sources import SOURCES
@@ -43,21 +44,22 @@ def expand(loaded: Loaded) -> Grid:
         UserError: a model or a text that is not there.
     """
     study = loaded.study
-    evaluation_text = _text(loaded, "evaluation")
+    measures = _measures(loaded)
     _check_methods(loaded)
-    calibrated = any(METHODS[method.name].needs(method) != "nothing" for method in study.methods)
-    calibration_text = _text(loaded, "calibration") if calibrated and study.formats else None
+    calibrated = study.output_sqnr or any(METHODS[entry.name].needs(entry) != "nothing" for entry in study.methods)
+    calibration_text = _text(loaded, study.calibration, "calibration") if calibrated and study.formats else None
+    names = [text.name for text, _ in measures.losses]
     for index, law in enumerate(study.laws):
-        if law.text not in (None, evaluation_text.name):
-            raise unknown("text", law.text, [evaluation_text.name], place=loaded.place("laws", index, "text"))
+        if law.text not in (None, *names):
+            raise unknown("text", law.text, names, place=loaded.place("laws", index, "text"))
     artifacts: list[Artifact] = []
-    cells: list[tuple[Artifact, dict[str, Any]]] = []
+    cells: list[_Cell] = []
     for spec in _models(loaded):
-        grown = _Branch(loaded, spec, evaluation_text, calibration_text)
+        grown = _Branch(loaded, spec, measures, calibration_text)
         artifacts += grown.artifacts
         cells += grown.cells
     make = partial(Artifact, strict=study.strict_env)
-    table = make("table", {"rows": [row for _, row in cells]}, {"cells": tuple(cell for cell, _ in cells)}, "")
+    table = make("table", {"rows": [cell.row for cell in cells]}, _table_parents(cells), "")
     fits = {law.name: law.model_dump(mode="json", exclude={"name"}) for law in study.laws}
     laws = make("laws", {"laws": fits, "seed": study.seed, "bootstraps": study.bootstraps}, {"table": (table,)}, "")
     page = {"title": study.title, "study": loaded.name}
@@ -65,13 +67,35 @@ def expand(loaded: Loaded) -> Grid:
     return Grid((*artifacts, table, laws, report), table, laws, report)
 
 
+@dataclass(frozen=True)
+class _Measures:
+    """What every cell is measured by.
+
+    Attributes:
+        losses: texts, by the names they have in the table, each with the protocol as it determines artifacts.
+        tasks: zero-shot tasks.
+        tasks_spec: how these are run, with what determines each; empty if there are none.
+    """
+
+    losses: tuple[tuple[Text, dict[str, Any]], ...]
+    tasks: tuple[Task, ...]
+    tasks_spec: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """A row of the table and what it is made of: ``cells``, the loss; others by their role, if there are any."""
+
+    row: dict[str, Any]
+    made_of: Mapping[str, Artifact]
+
+
 class _Branch:
     """The artifacts of one model and its rows of the table."""
 
-    def __init__(self, loaded: Loaded, spec: ModelSpec, evaluation: Text, calibration: Text | None) -> None:
+    def __init__(self, loaded: Loaded, spec: ModelSpec, measures: _Measures, calibration: Text | None) -> None:
         study, root = loaded.study, loaded.root
-        self.name, self.labels, self.text = spec.name, spec.labels, evaluation
-        self.protocol = study.evaluation.model_dump(mode="json", exclude={"text"})
+        self.name, self.labels, self.measures = spec.name, spec.labels, measures
         location = {**spec.location, "name": spec.name, "cache": str(root / ".bitlaw" / "tokens")}
         self.make = partial(Artifact, strict=study.strict_env)
         self.model = self.make("model", {"source": dict(spec.identity)}, {}, spec.name, {"model": location})
@@ -79,8 +103,9 @@ class _Branch:
             location = {"pretrained": str(root / self.model.payload), "revision": None, "trust_remote_code": False}
         self.location = {**location, "device": study.device}
         self.artifacts = [self.model]
-        self.cells: list[tuple[Artifact, dict[str, Any]]] = []
+        self.cells: list[_Cell] = []
         self._cell(None, UNQUANTIZED, "none", None)
+        self.output_sqnr = study.output_sqnr
         self.calibration = study.calibration.model_dump(mode="json", exclude={"text"})
         self.calibration_text = calibration
         self.shared: dict[str, Artifact] = {}
@@ -135,23 +160,70 @@ class _Branch:
         return self.shared[name]
 
     def _cell(self, quantized: Artifact | None, fmt: str, method: str, calibration: Text | None) -> None:
-        spec = {**self.protocol, "text": {"sha256": self.text.sha256}}
+        """Add the rows of one format by one method: how it is measured, on each text."""
         parents = {"model": (self.model,), **({"quantized": (quantized,)} if quantized else {})}
         label = f"{self.name}/{fmt}-{method}" if quantized else f"{self.name}/{fmt}"
-        hints = {"model": self.location, "text": str(self.text.path)}
-        made = self.make("evaluate", spec, parents, label, hints)
-        row = {
-            "model": self.name,
-            "family": self.labels.get("family"),
-            "source": self.labels.get("source"),
-            "n_tokens": self.labels.get("n_tokens"),
-            "format": fmt,
-            "method": method,
-            "text": self.text.name,
-            "calibration_text": calibration.name if calibration else None,
-        }
-        self.artifacts.append(made)
-        self.cells.append((made, row))
+        others: dict[str, Artifact] = {}
+        if self.measures.tasks:
+            hints = {"model": self.location, "tasks": [task.hints() for task in self.measures.tasks]}
+            others["zeroshot"] = self.make("zeroshot", dict(self.measures.tasks_spec), parents, label, hints)
+        if quantized and self.output_sqnr:
+            known = {**parents, "calibration": (self._calibrate(),)}
+            others["output_error"] = self.make("output_error", {}, known, label, {"model": self.location})
+        self.artifacts += others.values()
+        for text, protocol in self.measures.losses:
+            spec = {**protocol, "text": {"sha256": text.sha256}}
+            made = self.make("evaluate", spec, parents, label, {"model": self.location, "text": str(text.path)})
+            row = {
+                "model": self.name,
+                "family": self.labels.get("family"),
+                "source": self.labels.get("source"),
+                "n_tokens": self.labels.get("n_tokens"),
+                "format": fmt,
+                "method": method,
+                "text": text.name,
+                "calibration_text": calibration.name if calibration else None,
+            }
+            self.artifacts.append(made)
+            self.cells.append(_Cell(row, {"cells": made, **others}))
+
+
+def _table_parents(cells: Sequence[_Cell]) -> dict[str, tuple[Artifact, ...]]:
+    """Return what the table is made of, by role; rows say which of several they share, by its place."""
+    parents: dict[str, dict[Artifact, int]] = {"cells": {}}
+    for cell in cells:
+        for role, artifact in cell.made_of.items():
+            place = parents.setdefault(role, {}).setdefault(artifact, len(parents[role]))
+            if role != "cells":
+                cell.row[role] = place
+    return {role: tuple(found) for role, found in parents.items()}
+
+
+def _measures(loaded: Loaded) -> _Measures:
+    """Return what the study measures. Raises ``UserError`` for a text or a task that is not there."""
+    study = loaded.study
+    losses: list[tuple[Text, dict[str, Any]]] = []
+    for index, evaluation in enumerate(study.evaluation):
+        text = _text(loaded, evaluation, "evaluation", index)
+        text = replace(text, name=evaluation.name or text.name)
+        if any(text.name == other.name for other, _ in losses):
+            raise UserError(
+                f"two evaluations are named '{text.name}'; give one another `name`",
+                place=loaded.place("evaluation", index),
+            )
+        losses.append((text, evaluation.model_dump(mode="json", exclude={"text", "name"})))
+    tasks: list[Task] = []
+    for index, entry in enumerate(study.tasks.names):
+        try:
+            tasks.append(resolve_task(entry, loaded.root))
+        except UserError as error:
+            raise UserError(str(error), place=loaded.place("tasks", "names", index)) from None
+    if (twice := check_names(tasks)) is not None:
+        raise UserError(f"two tasks are named '{tasks[twice].name}'", place=loaded.place("tasks", "names", twice))
+    spec = study.tasks.model_dump(mode="json", exclude={"names"}) if tasks else {}
+    if tasks:
+        spec |= {"tasks": [task.spec() for task in tasks], "harness": harness_version()}
+    return _Measures(tuple(losses), tuple(tasks), spec)
 
 
 def _check_methods(loaded: Loaded) -> None:
@@ -183,8 +255,8 @@ def _models(loaded: Loaded) -> list[ModelSpec]:
     return specs
 
 
-def _text(loaded: Loaded, section: str) -> Text:
+def _text(loaded: Loaded, section: Any, *location: str | int) -> Text:
     try:
-        return resolve_text(getattr(loaded.study, section).text, loaded.root)
+        return resolve_text(section.text, loaded.root)
     except UserError as error:
-        raise UserError(str(error), place=loaded.place(section, "text")) from None
+        raise UserError(str(error), place=loaded.place(*location, "text")) from None

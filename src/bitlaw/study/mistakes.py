@@ -12,7 +12,7 @@ from bitlaw.laws import LAWS
 from bitlaw.methods import METHODS
 from bitlaw.models.sources import SOURCES
 from bitlaw.plugins import Plugins
-from bitlaw.study.yaml_file import Location, YamlFile, place
+from bitlaw.study.yaml_file import Location, YamlFile, is_short, place
 from bitlaw.text import CORPORA
 
 if TYPE_CHECKING:
@@ -94,6 +94,8 @@ def _without_tags(location: Location, content: Any) -> list[str | int]:
         if not chosen and named == step:
             chosen = True
             continue
+        if is_short(step, content):
+            continue
         kept.append(step)
         chosen = False
         try:
@@ -114,7 +116,7 @@ def _fields(location: Location) -> list[str]:
     schema = Study.model_json_schema()
     node: dict[str, Any] = schema
     for step in location:
-        node = _resolve(node, schema)
+        node = _resolve(node, schema, "items" if isinstance(step, int) else None)
         mapping = node.get("discriminator", {}).get("mapping", {})
         if isinstance(step, int):
             node = node.get("items", {})
@@ -125,8 +127,11 @@ def _fields(location: Location) -> list[str]:
     return list(_resolve(node, schema).get("properties", {}))
 
 
-def _resolve(node: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
+def _resolve(node: dict[str, Any], schema: dict[str, Any], having: str | None = None) -> dict[str, Any]:
     while "$ref" in node or "anyOf" in node:
-        # What a bare name can stand for is the last alternative, the mapping.
-        node = schema["$defs"][node["$ref"].rsplit("/", 1)[-1]] if "$ref" in node else node["anyOf"][-1]
+        if "$ref" in node:
+            node = schema["$defs"][node["$ref"].rsplit("/", 1)[-1]]
+        else:
+            # What a short form can stand for is the last alternative, unless a list is asked for.
+            node = next((one for one in node["anyOf"] if having in one), node["anyOf"][-1])
     return node

@@ -38,7 +38,7 @@ class _BareName:
 
     Attributes:
         tag: the key that the name is the value of.
-        names: the names that may stand alone, because they need no other key.
+        names: the names that may stand alone, because they need no other key; empty for any.
     """
 
     tag: str
@@ -50,7 +50,33 @@ class _BareName:
         )
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        return {"anyOf": [{"type": "string", "enum": list(self.names)}, handler(schema)]}
+        bare = {"type": "string", "enum": list(self.names)} if self.names else {"type": "string"}
+        return {"anyOf": [bare, handler(schema)]}
+
+
+@dataclass(frozen=True)
+class _Short:
+    """Lets a short form stand for a section.
+
+    Attributes:
+        of: a list for ``{of: list}``; if null, one mapping for a list of one.
+    """
+
+    of: str | None = None
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_before_validator_function(self._long, handler(source))
+
+    def _long(self, value: Any) -> Any:
+        if self.of is not None:
+            return {self.of: value} if isinstance(value, list) else value
+        return value if isinstance(value, list | tuple) else [value]
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        long = handler(schema)
+        if self.of is None:
+            return {"anyOf": [long, long["items"]]}
+        return {"anyOf": [handler.resolve_ref_schema(long)["properties"][self.of], long]}
 
 
 def _chosen(tag: str, settings: Mapping[str, type[BaseModel]]) -> Any:
@@ -126,10 +152,11 @@ class Calibration(Section):
 
 
 class Evaluation(Section):
-    """The text that losses are measured on, and how.
+    """A text that losses are measured on, and how.
 
     Attributes:
         text: where the text comes from.
+        name: label of the text in tables; its own name if null.
         window: tokens that the model sees at once.
         stride: tokens from one window to the next; with ``window - 1`` every token but the first is scored once.
         max_tokens: use only the first tokens of the text; all if null.
@@ -138,6 +165,7 @@ class Evaluation(Section):
     """
 
     text: TextEntry = CORPORA["pydoc"].Settings(source="pydoc")
+    name: str | None = None
     window: int = Field(default=256, ge=2)
     stride: int = Field(default=255, ge=1)
     max_tokens: int | None = Field(default=None, ge=2)
@@ -155,6 +183,38 @@ class Evaluation(Section):
         return stride
 
 
+class Task(Section):
+    """A zero-shot task.
+
+    Attributes:
+        task: a task of lm-evaluation-harness, or, with ``data``, of this project, or the path of a YAML file.
+        data: a file of JSON lines with its questions.
+    """
+
+    task: str
+    data: str | None = None
+
+
+class Tasks(Section):
+    """The zero-shot tasks that every cell is tried on; a list stands for ``names``.
+
+    Attributes:
+        names: the tasks.
+        limit: only the first questions of each; all if null.
+        fewshot: examples before each question.
+        seed: of the choice of examples.
+        batch: questions at a time. It is part of the key, for the last digits depend on it.
+        dtype: precision of the computation.
+    """
+
+    names: tuple[Annotated[Task, _BareName("task", ())], ...] = ()
+    limit: int | None = Field(default=None, ge=1)
+    fewshot: int = Field(default=0, ge=0)
+    seed: Seed = 0
+    batch: int = Field(default=16, ge=1)
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+
+
 class Study(Section):
     """One study.
 
@@ -164,7 +224,9 @@ class Study(Section):
         formats: names of number formats, with or without braces; every model is quantized to each.
         methods: rounding methods; every format is tried with each.
         calibration: text for the methods that need one.
-        evaluation: text and protocol of the loss.
+        evaluation: texts and protocols of the loss, one or several; every cell has a row for each.
+        tasks: zero-shot tasks.
+        output_sqnr: whether errors of the linears' outputs on the calibration text are measured too.
         laws: the laws fitted to the table.
         bootstraps: bootstrap samples behind each interval.
         seed: of the fits and their bootstrap.
@@ -179,7 +241,9 @@ class Study(Section):
     formats: Annotated[tuple[FormatNames, ...], AfterValidator(_flat)] = ()
     methods: tuple[MethodEntry, ...] = ()
     calibration: Calibration = Calibration()
-    evaluation: Evaluation = Evaluation()
+    evaluation: Annotated[tuple[Evaluation, ...], Field(min_length=1), _Short()] = (Evaluation(),)
+    tasks: Annotated[Tasks, _Short("names")] = Tasks()
+    output_sqnr: bool = False
     laws: tuple[LawEntry, ...] = ()
     bootstraps: int = Field(default=1000, ge=1)
     seed: Seed = 0

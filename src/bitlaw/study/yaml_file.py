@@ -42,11 +42,33 @@ class YamlFile:
 
 def place(location: Location, files: Sequence[YamlFile]) -> str:
     """Return ``file:line: path`` of the value at ``location`` in the file that has most of it, the first of equals."""
+    file = max(files, key=lambda one: one.find(as_written(location, one.content))[0]) if location else files[-1]
+    location = as_written(location, file.content)
     path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in location).lstrip(".")
-    file = max(files, key=lambda one: one.find(location)[0]) if location else files[-1]
     depth, line = file.find(location)
     where = f"{file.name}:{line}" if depth else file.name
     return f"{where}: {path}" if path else where
+
+
+def is_short(step: str | int, content: Any) -> bool:
+    """Return whether ``content`` is the short form of what has ``step``: a mapping for a list, a list for a section."""
+    if isinstance(content, Mapping):
+        return isinstance(step, int) and step not in content
+    return content is not None and isinstance(content, list) == isinstance(step, str)
+
+
+def as_written(location: Location, content: Any) -> list[str | int]:
+    """Return ``location`` without the steps that a short form in ``content`` leaves out."""
+    written: list[str | int] = []
+    for step in location:
+        if is_short(step, content):
+            continue
+        written.append(step)
+        try:
+            content = content[step]
+        except (KeyError, IndexError, TypeError):
+            content = None
+    return written
 
 
 def read_yaml(path: Path, root: Path) -> YamlFile:

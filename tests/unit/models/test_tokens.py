@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from bitlaw.errors import UserError
 from bitlaw.models import tokens as module
-from bitlaw.models.tokens import check_fits, encode, encode_stream, read_text, tokens_of
 from bitlaw.models.load import load_tokenizer
+from bitlaw.models.tokens import check_fits, encode, encode_stream, read_text, tokens_of
 from projects import ZOO
 from tiny import tiny_tokenizer
 

@@ -32,6 +32,8 @@ SPECS: dict[str, dict[str, Any]] = {
     "factorize": {},
     "quantize": {"format": "int4_b64", "method": "gptq"},
     "evaluate": {},
+    "zeroshot": {},
+    "output_error": {},
     "table": {"rows": [{"format": "int4_b64"}, {"format": "mxint4_b32"}, {"format": "unquantized"}]},
     "laws": {"laws": {"kumar": {}, "power_offset": {}}},
     "report": {},
@@ -182,7 +184,11 @@ def test_evaluate_depends_on_no_method_and_no_kind_of_format() -> None:
     rest = {f"methods.{name}" for name in METHODS} | {f"formats.{name}" for name in FORMATS}
     assert not of("evaluate") & (rest | {"methods.gptq_solver", "models.calibration", "models.train"})
     assert not any(name.startswith(("text", "laws", "report")) for name in of("evaluate"))
-    assert {name for name in of("evaluate") if name.startswith("methods")} == {"methods", "methods.stored"}
+    assert {name for name in of("evaluate") if name.startswith("methods")} == {
+        "methods",
+        "methods.stored",
+        "methods.swap",
+    }
 
 
 def test_laws_and_table_depend_on_what_they_name() -> None:

@@ -62,6 +62,39 @@ CASES = {
     "did you mean 'pydoc'?",
     STUDY + "evaluation: {dtype: float23}": "params.yaml:2: evaluation.dtype: unknown dtype 'float23'; "
     "did you mean 'float32'?",
+    STUDY + "evaluation: [{text: words.txt}]": "params.yaml:2: evaluation[0].text: unknown text source 'words.txt'; "
+    "valid: dataset, file, pydoc, stdlib",
+    STUDY + "evaluation:\n- text: pydoc\n- windw: 3": "params.yaml:4: evaluation[1].windw: unknown key 'windw'; "
+    "did you mean 'window'?",
+    STUDY + "evaluation: [pydoc]": 'params.yaml:2: evaluation[0]: must be `key: value` pairs, not "pydoc"',
+    STUDY + "evaluation: []": "params.yaml:2: evaluation: the list is empty",
+    STUDY + "evaluation: [{stride: 300}]": "params.yaml:2: evaluation[0].stride: must be at most the window, 256, "
+    "not 300: tokens between windows would not count",
+    STUDY + "evaluation: {text: {source: file, path: nowhere.txt}}": "params.yaml:2: evaluation.text: nowhere.txt: "
+    "no such text file; looked for ROOT/nowhere.txt",
+    STUDY + "evaluation: [{text: {source: file, path: words.txt}}, {text: {source: file, path: no.txt}}]": (
+        "params.yaml:2: evaluation[1].text: no.txt: no such text file; looked for ROOT/no.txt"
+    ),
+    STUDY + "evaluation: [{text: {source: file, path: words.txt}}, {text: {source: file, path: words.txt}, window: 9, "
+    "stride: 9}]": "params.yaml:2: evaluation[1]: two evaluations are named 'words'; give one another `name`",
+    # zero-shot tasks
+    STUDY + "tasks: [helaswag]": "params.yaml:2: tasks[0]: unknown task of lm-evaluation-harness 'helaswag'; "
+    "did you mean 'hellaswag'?",
+    STUDY + "tasks:\n- piqa\n- lambada": "params.yaml:4: tasks[1]: 'lambada' reads a file: "
+    "say {task: lambada, data: FILE}, or name a task of the harness",
+    STUDY + "tasks: {nmes: [piqa]}": "params.yaml:2: tasks.nmes: unknown key 'nmes'; did you mean 'names'?",
+    STUDY + "tasks: {names: [{task: piqa, dta: x}]}": "params.yaml:2: tasks.names[0].dta: unknown key 'dta'; "
+    "did you mean 'data'?",
+    STUDY + "tasks: [{task: piqa, dta: x}]": "params.yaml:2: tasks[0].dta: unknown key 'dta'; did you mean 'data'?",
+    STUDY + "tasks: [3]": "params.yaml:2: tasks[0]: must be `key: value` pairs, not 3",
+    STUDY + "tasks: piqa": 'params.yaml:2: tasks: must be `key: value` pairs, not "piqa"',
+    STUDY + "tasks: {limit: 0}": "params.yaml:2: tasks.limit: must be at least 1, not 0",
+    STUDY + "tasks: [{task: piqa, data: no.jsonl}]": "params.yaml:2: tasks[0]: no.jsonl: no such data file; "
+    "looked for ROOT/no.jsonl",
+    STUDY + "tasks: [{task: piq, data: words.txt}]": "params.yaml:2: tasks[0]: no task 'piq' for a file of yours; "
+    "did you mean 'piqa'? Or give the path of a YAML file with the settings of a task",
+    STUDY + "tasks: [no.yaml]": "params.yaml:2: tasks[0]: no.yaml: no such task file; looked for ROOT/no.yaml",
+    STUDY + "tasks: [piqa, {task: piqa, data: words.txt}]": "params.yaml:2: tasks[1]: two tasks are named 'piqa'",
     # types and ranges
     STUDY + "formats: int4_b64": 'params.yaml:2: formats: must be a list, not "int4_b64"',
     STUDY + "formats:": "params.yaml:2: formats: must be a list, not empty",

@@ -43,9 +43,16 @@ class Cells:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.rows, self.paths, self.keys = folder, [], [], []
+        self.others: dict[str, tuple[Path, ...]] = {}
 
     def add(
-        self, nll: float, quantized: dict[str, Any] | None = None, text: str = "ab", window: int = 64, **labels: Any
+        self,
+        nll: float,
+        quantized: dict[str, Any] | None = None,
+        text: str = "ab",
+        window: int = 64,
+        dtype: str = "float32",
+        **labels: Any,
     ) -> None:
         spec = {
             "text": {"sha256": text},
@@ -53,13 +60,14 @@ class Cells:
             "stride": 32,
             "max_tokens": None,
             "batch": 1,
-            "dtype": "float32",
+            "dtype": dtype,
         }
         key = f"{len(self.keys):032x}"
         path = self.folder / f"{key}.json"
         result = {
             "nll": nll, "finite": math.isfinite(nll), "n_tokens": 500, "n_bytes": 1500, "bits_per_byte": nll / 3,
-            "window": window, "stride": 32, "window_nll": [nll], "window_tokens": [500],
+            "window": window, "stride": 32, "dtype": dtype,
+            "kl": 0.25, "top1_agreement": 0.75, "window_nll": [nll], "window_tokens": [500],
             "model": MODEL, "quantized": quantized,
         }  # fmt: skip
         write_json(path, Header("evaluate", key, spec, {}, "c"), result)
@@ -71,7 +79,13 @@ class Cells:
 
     def job(self, out: str = "table.parquet") -> Job:
         header = Header("table", "k" * 32, {"rows": self.rows}, {"cells": self.keys}, "c")
-        return Job(header, {"cells": tuple(self.paths)}, self.folder / out, self.folder / "payload")
+        inputs = {"cells": tuple(self.paths), **self.others}
+        return Job(header, inputs, self.folder / out, self.folder / "payload")
+
+    def other(self, role: str, *results: dict[str, Any]) -> None:
+        self.others[role] = tuple(self.folder / f"{role}-{place}.json" for place in range(len(results)))
+        for path, result in zip(self.others[role], results, strict=True):
+            write_json(path, Header(role, "0" * 32, {}, {}, "c"), result)
 
     def table(self) -> pd.DataFrame:
         job = self.job()
@@ -139,6 +153,51 @@ def test_each_window_has_its_own_baseline(cells: Cells) -> None:
         cells.table()
     cells.add(1.9, window=48)
     assert sorted(cells.table()["delta_nll"].round(6)) == [0.0, 0.0, 0.2, 0.5]
+
+
+def test_each_precision_has_its_own_baseline(cells: Cells) -> None:
+    cells.add(2.0)
+    cells.add(2.5, QUANTIZED)
+    cells.add(2.1, dtype="bfloat16")
+    cells.add(2.4, QUANTIZED, dtype="bfloat16")
+    table = cells.table()
+    assert sorted(zip(table["dtype"], table["delta_nll"].round(6), strict=True)) == [
+        ("bfloat16", 0.0),
+        ("bfloat16", 0.3),
+        ("float32", 0.0),
+        ("float32", 0.5),
+    ]
+
+
+def test_distances_are_in_the_row(cells: Cells) -> None:
+    cells.add(2.0)
+    assert cells.table()[["kl", "top1_agreement"]].to_numpy().tolist() == [[0.25, 0.75]]
+
+
+def test_rows_find_what_they_share_by_its_place(cells: Cells) -> None:
+    cells.other("output_error", {"output_sqnr_db": 12.5, "linears": {}})
+    scores = [
+        {"accuracy": value, "accuracy_stderr": 0.01, "tasks": [{"name": "lambada"}, {"name": "copa"}]}
+        for value in (0.5, 0.4)
+    ]
+    cells.other("zeroshot", *scores)
+    cells.add(2.0, zeroshot=0)
+    cells.add(2.5, QUANTIZED, zeroshot=1, output_error=0)
+    cells.add(3.0, text="cd", zeroshot=0)
+    cells.add(3.5, QUANTIZED, text="cd", zeroshot=1, output_error=0)
+    table = cells.table()
+    quantized = table["format"] == "int4_b64"
+    assert set(table.loc[quantized, "accuracy"]) == {0.4} and set(table.loc[~quantized, "accuracy"]) == {0.5}
+    assert set(table["tasks"]) == {"lambada, copa"} and set(table["accuracy_stderr"]) == {0.01}
+    assert (
+        set(table.loc[quantized, "output_sqnr_db"]) == {12.5} and table.loc[~quantized, "output_sqnr_db"].isna().all()
+    )
+
+
+def test_what_is_not_measured_is_missing(cells: Cells) -> None:
+    cells.add(2.0)
+    (row,) = cells.table()[["accuracy", "accuracy_stderr", "tasks", "output_sqnr_db"]].isna().to_numpy().tolist()
+    assert row == [True] * 4
 
 
 def test_the_same_cell_twice_is_refused(cells: Cells) -> None:

@@ -1,0 +1,56 @@
+"""The weights of a cell, put into the model that is in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bitlaw.artifacts import read_header, read_tensors
+from bitlaw.formats.grammar import parse
+from bitlaw.methods.stored import stored_linears
+from bitlaw.models.linears import swapped
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from bitlaw.models.linears import Linear
+
+Swap = Callable[[], AbstractContextManager[None]]
+"""Lets the model compute with other weights inside a ``with`` block."""
+
+
+def read_weights(path: Path, linears: Sequence[Linear]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return the weights that an artifact of the quantize stage holds, (out, in) float32, and what it says of itself.
+
+    Args:
+        path: the artifact.
+        linears: those of the model.
+
+    Returns:
+        The weights, and the artifact's result without its list of linears, with ``format``, ``method`` and
+        ``settings``.
+
+    Raises:
+        DamagedArtifactError: it is not whole.
+    """
+    tensors, result = read_tensors(path)
+    device = linears[0].parameter.device
+    tensors = {name: tensor.to(device) for name, tensor in tensors.items()}
+    spec = read_header(path)["spec"]
+    stored = stored_linears(tensors, parse(spec["format"]), {linear.name: linear.shape for linear in linears})
+    about = {name: value for name, value in result.items() if name != "linears"}
+    about |= {name: spec[name] for name in ("format", "method", "settings")}
+    return {name: one.weight() for name, one in stored.items()}, about
+
+
+def read_swap(path: Path, linears: Sequence[Linear]) -> tuple[Swap, dict[str, Any]]:
+    """Return what lets the model of ``linears`` compute with the weights in ``path``, and what these say of themselves.
+
+    Raises:
+        DamagedArtifactError: as ``read_weights``.
+    """
+    weights, about = read_weights(path, linears)
+    return partial(swapped, linears, weights), about
