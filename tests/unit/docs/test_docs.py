@@ -11,12 +11,13 @@ import pytest
 import yaml
 
 from bitlaw.cli import COMMANDS
+from bitlaw.evaluation.task_files import SHIPPED
 from bitlaw.formats import grammar
 from bitlaw.laws import LAWS
 from bitlaw.methods import METHODS
 from bitlaw.models.sources import SOURCES
 from bitlaw.study.load import validate
-from bitlaw.study.params import Calibration, Evaluation, Study
+from bitlaw.study.params import Calibration, Evaluation, Study, Task, Tasks
 from bitlaw.text import CORPORA
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -96,7 +97,16 @@ def classes() -> dict[str, Any]:
     sources = {f"{name} models": source.Settings for name, source in SOURCES.items()}
     texts = {f"{name} texts": corpus.Settings for name, corpus in CORPORA.items()}
     methods = {name: method.Settings for name, method in METHODS.items()}
-    return {"study": Study, "calibration": Calibration, "evaluation": Evaluation, **sources, **texts, **methods}
+    return {
+        "study": Study,
+        "calibration": Calibration,
+        "evaluation": Evaluation,
+        "task": Task,
+        "tasks": Tasks,
+        **sources,
+        **texts,
+        **methods,
+    }
 
 
 @pytest.mark.parametrize(("kind", "cls"), classes().items())
@@ -111,6 +121,15 @@ def test_the_defaults_in_the_table_of_the_evaluation_are_those_of_the_code() -> 
     for name, field in Evaluation.model_fields.items():
         default = field.default.source if name == "text" else field.default
         assert shown[name] == ("null" if default is None else str(default))
+
+
+def test_the_tables_of_the_tasks_are_those_of_the_code() -> None:
+    section = page("docs/study.md").split("## Zero-shot tasks")[1]
+    shown = {row[0]: row[2].strip("`") for row in rows(section, "key")}
+    defaults = {name: field.default for name, field in Tasks.model_fields.items() if name != "names"}
+    assert shown == {name: "null" if default is None else str(default) for name, default in defaults.items()}
+    listed = {name for row in rows(section, "task") for name in re.findall(r"\w+", row[0])}
+    assert listed == {path.stem for path in SHIPPED.glob("*.yaml")}
 
 
 def test_every_law_and_its_settings_are_explained() -> None:

@@ -22,10 +22,13 @@ STRICT = {
     "factorize": MODEL,
     "quantize": MODEL,
     "evaluate": MODEL,
+    "output_error": MODEL,
+    "zeroshot": MODEL | {"lm_eval"},
     "table": {"pandas", "torch"},
     "laws": {"numpy", "pandas", "scipy"},
     "report": {"altair", "numpy", "pandas", "vl-convert-python"},
 }
+ALL = {"laws": ["kumar"], "output_sqnr": True, "tasks": [{"task": "hellaswag", "data": "words.txt"}]}
 
 
 @pytest.fixture
@@ -65,7 +68,7 @@ def test_without_strict_env_no_key_knows_a_version(tmp_path: Path, upgrade: dict
 def test_with_it_an_artifact_counts_the_libraries_that_its_code_imports(
     tmp_path: Path, upgrade: dict[str, str | None]
 ) -> None:
-    project = Project(tmp_path / "p", laws=["kumar"], strict_env=True)
+    project = Project(tmp_path / "p", **ALL, strict_env=True)
     counted = {artifact.stage: set(environment.split_code(artifact.code)[1]) for artifact in project.artifacts()}
     assert counted == STRICT
     for artifact in project.artifacts():
@@ -81,14 +84,27 @@ def test_with_it_an_artifact_counts_the_libraries_that_its_code_imports(
         ("tokenizers", set(STRICT)),
         ("scipy", {"laws", "report"}),
         ("altair", {"report"}),
+        ("lm_eval", {"zeroshot", "table", "laws", "report"}),
         ("pyarrow", set()),
     ],
 )
 def test_an_upgrade_changes_what_computes_with_the_library_and_what_follows(
     tmp_path: Path, upgrade: dict[str, str | None], name: str, changed: set[str]
 ) -> None:
-    project = Project(tmp_path / "p", laws=["kumar"], strict_env=True)
+    project = Project(tmp_path / "p", **ALL, strict_env=True)
     assert stages_changed(project, upgrade, name, "99.0") == changed
+
+
+def test_another_version_of_the_harness_asks_other_questions(tmp_path: Path, upgrade: dict[str, str | None]) -> None:
+    changed = stages_changed(Project(tmp_path / "p", **ALL), upgrade, "lm_eval", "99.0")
+    assert changed == {"zeroshot", "table", "laws", "report"}
+
+
+def test_tasks_without_the_harness(tmp_path: Path, upgrade: dict[str, str | None]) -> None:
+    project = Project(tmp_path / "p", **ALL)
+    upgrade["lm_eval"] = None
+    with pytest.raises(UserError, match=r"tasks: tasks need lm-evaluation-harness: pip install 'bitlaw\[tasks\]'"):
+        project.plan()
 
 
 def test_a_library_that_is_not_installed_is_named(tmp_path: Path, upgrade: dict[str, str | None]) -> None:

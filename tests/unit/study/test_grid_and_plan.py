@@ -366,3 +366,41 @@ def test_the_microscaling_study_has_the_formats_of_its_paper() -> None:
     assert len({(fmt.element.name, fmt.block) for fmt in formats}) == len(formats) == 36
     assert len({fmt.element.name for fmt in formats}) == 12
     assert {fmt.block for fmt in formats} == {32, 64, 128} and {fmt.scale_rule for fmt in formats} == {"floor"}
+
+
+# ---- several evaluations
+
+
+def test_several_evaluations_share_the_weights(tmp_path: Path) -> None:
+    words = {"source": "file", "path": "words.txt"}
+    project = Project(tmp_path / "p")
+    one = {artifact.key for artifact in project.artifacts() if artifact.stage not in ("table", "laws", "report")}
+    first = {"text": words, "window": 32, "stride": 31, "max_tokens": 200}
+    project.study(evaluation=[first])
+    assert one < {artifact.key for artifact in project.artifacts()}  # one in a list is that one
+    project.study(evaluation=[first, {**first, "name": "short", "window": 16, "stride": 16}])
+    needs = {stage: count[0] for stage, count in counts(project).items()}
+    assert (needs["quantize"], needs["evaluate"]) == (2, 6)
+    assert one < {artifact.key for artifact in project.artifacts()}
+    rows = project.plan().grid.table.spec["rows"]
+    assert [row["text"] for row in rows] == ["words", "short"] * 3
+    assert len({(row["format"], row["method"]) for row in rows}) == 3
+
+
+def test_the_name_of_an_evaluation_is_in_no_key_but_those_of_the_table(tmp_path: Path) -> None:
+    project = Project(tmp_path / "p")
+    before = keys(project)
+    words = {"source": "file", "path": "words.txt"}
+    project.study(evaluation={"text": words, "window": 32, "stride": 31, "max_tokens": 200, "name": "mine"})
+    after = keys(project)
+    assert {stage for stage in after if after[stage] != before[stage]} == {"table", "laws", "report"}
+
+
+def test_a_law_may_name_any_of_the_texts(tmp_path: Path) -> None:
+    words = {"source": "file", "path": "words.txt"}
+    both = [{"text": words, "window": 32, "stride": 32}, {"text": words, "name": "again", "window": 16, "stride": 16}]
+    project = Project(tmp_path / "p", evaluation=both, laws=[{"name": "kumar", "text": "again"}])
+    assert project.plan().grid.laws
+    project.study(evaluation=both, laws=[{"name": "kumar", "text": "agan"}])
+    with pytest.raises(UserError, match=r"laws\[0\].text: unknown text 'agan'; did you mean 'again'"):
+        project.plan()
