@@ -6,11 +6,12 @@ The harness's own cache of answers is never used: it knows a model by its name, 
 from __future__ import annotations
 
 import copy
+import io
 import logging
 import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -80,7 +81,7 @@ def run_tasks(
         from lm_eval.evaluator import evaluate
 
         loaded = {spec["name"]: _load(spec, hints) for spec, hints in tasks}
-        random.seed(protocol.seed)
+        random.seed(protocol.seed)  # a task may draw by itself
         for task in loaded.values():
             # Some tasks fix the number of examples in their settings; that of the protocol holds for the others.
             if task.get_config("num_fewshot") != 0 or not protocol.fewshot:
@@ -206,7 +207,7 @@ def _first_line(error: Exception) -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the harness from telling its progress, and from warning of what is meant."""
+    """Keep the harness from telling its progress, and from warning of what is meant; errors are raised as ever."""
     import datasets
     import lm_eval  # noqa: F401 (it sets up its logging when it is imported)
     from transformers.utils import logging as hf
@@ -218,7 +219,8 @@ def _quiet() -> Iterator[None]:
     datasets.disable_progress_bars()
     hf.disable_progress_bar()
     try:
-        yield
+        with redirect_stderr(io.StringIO()), redirect_stdout(io.StringIO()):
+            yield
     finally:
         logger.setLevel(level)
         if bars:

@@ -27,7 +27,7 @@ def read_weights(path: Path, linears: Sequence[Linear]) -> tuple[dict[str, Tenso
 
     Args:
         path: the artifact.
-        linears: those of the model.
+        linears: those of the model, on whose device the weights come.
 
     Returns:
         The weights, and the artifact's result without its list of linears, with ``format``, ``method`` and

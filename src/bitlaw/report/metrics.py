@@ -32,7 +32,7 @@ def metrics(table: pd.DataFrame, laws: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "cells": len(table),
         "without_finite_loss": int((~table["finite"]).sum()),
-        "nll": _finite(dict(zip(baselines["model"], baselines["nll"].astype(float), strict=True))),
+        "nll": _finite(dict(zip(_with_text(baselines, "model"), baselines["nll"].astype(float), strict=True))),
         "delta_nll": added,
         "laws": {name: _law(record) for name, record in laws["laws"].items()},
     }
@@ -42,17 +42,24 @@ def losses(table: pd.DataFrame) -> dict[str, list[dict[str, Any]]]:
     """Return by method one point for each format: its name, mean ``effective_bits`` and mean ``delta_nll``.
 
     The means are over the models that are finite in that format by that method. A method that is there with several
-    settings is named with them.
+    settings is named with them, and with the text if there are several.
     """
     rows = table[(table["format"] != UNQUANTIZED) & table["finite"]]
     found: dict[str, list[dict[str, Any]]] = {}
-    for (method, settings, name), part in rows.groupby(["method", "settings", "format"], sort=True):
+    rows = rows.assign(named=_with_text(rows, "method"))
+    for (method, named, settings, name), part in rows.groupby(["method", "named", "settings", "format"], sort=True):
         several = rows.loc[rows["method"] == method, "settings"].nunique() > 1
         means = {column: float(part[column].mean()) for column in ("effective_bits", "delta_nll")}
         if len(_finite(means)) == len(means):
-            own = found.setdefault(f"{method} {settings}" if several else str(method), [])
+            own = found.setdefault(f"{named} {settings}" if several else str(named), [])
             own.append({"format": str(name), **means})
     return found
+
+
+def _with_text(table: pd.DataFrame, column: str) -> pd.Series[str]:
+    """Return ``column``, with the evaluation text behind it if the table has several."""
+    names = table[column].astype(str)
+    return names + " " + table["text"].astype(str) if table["text"].nunique() > 1 else names
 
 
 def fits(laws: Mapping[str, Any]) -> dict[str, list[dict[str, float]]]:

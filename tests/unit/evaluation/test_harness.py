@@ -296,13 +296,17 @@ def stage(tmp_path: Path, model: Path, tasks: list[Task], **changes: Any) -> Any
     return read_json(out)
 
 
-def test_the_stage_writes_each_task_and_their_mean(tmp_path: Path, saved: Callable[[str], Path]) -> None:
+def test_the_stage_writes_each_task_and_their_mean(
+    tmp_path: Path, saved: Callable[[str], Path], capfd: pytest.CaptureFixture[str]
+) -> None:
     tasks = [
         resolve_task(entry("hellaswag", str(lines(tmp_path / "choice.jsonl", CHOICE))), tmp_path),
         resolve_task(entry("lambada", str(lines(tmp_path / "last.jsonl", LAST))), tmp_path),
     ]
     result = stage(tmp_path, saved("gpt2"), tasks)
     assert [(record["name"], record["n"]) for record in result["tasks"]] == [("hellaswag", 12), ("lambada", 12)]
+    said = "".join(capfd.readouterr())
+    assert not said.strip(), "a job's log holds what went wrong, not how far it is"
     mean, stderr = mean_accuracy(result["tasks"])
     assert (result["accuracy"], result["accuracy_stderr"]) == (mean, stderr)
     with pytest.raises(UserError, match=r"planned with lm-evaluation-harness 0\.1\.0, but here is"):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import synthetic
@@ -41,6 +42,16 @@ def test_the_numbers_are_those_of_the_table(table: Any, laws: dict[str, Any]) ->
     assert all(0.9 < found["r2"] <= 1.0 for found in numbers["laws"]["kumar"].values())
     assert any("gamma_N" in found for found in numbers["laws"]["kumar"].values())
     assert len(fits(laws)["kumar"]) == sum(one["n"] for one in record["fits"])
+
+
+def test_texts_are_kept_apart(table: Any) -> None:
+    other = table.assign(text="novels", nll=table["nll"] + 1.0, delta_nll=2 * table["delta_nll"])
+    both = pd.concat([table, other], ignore_index=True)
+    one, two = (metrics(each, {"laws": {}}) for each in (table, both))
+    assert {f"{name} manual": value for name, value in one["nll"].items()}.items() <= two["nll"].items()
+    assert len(two["nll"]) == 2 * len(one["nll"])
+    assert two["delta_nll"]["rtn manual"] == one["delta_nll"]["rtn"]
+    assert two["delta_nll"]["rtn novels"]["int4_b64"] == pytest.approx(2 * one["delta_nll"]["rtn"]["int4_b64"])
 
 
 def test_what_is_not_finite_is_left_out(table: Any) -> None:
