@@ -135,7 +135,7 @@ CASES: dict[str, tuple[Callable[[Checkout], None], dict[str, int]]] = {
         {"calibrate": 2, "factorize": 2, "quantize": 4, "evaluate": 4, **FINAL},
     ),
     "code of the evaluation": (
-        edit("evaluation/nll.py", "def spans(", "EDITED = True\n\n\ndef spans("),
+        edit("evaluation/nll.py", "def window_sums(", "EDITED = True\n\n\ndef window_sums("),
         {"evaluate": 10, **FINAL},
     ),
     "code of a law": (edit("laws/kumar.py", "LAW = ", "EDITED = True\nLAW = "), {"laws": 1, "report": 1}),

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
     from bitlaw.evaluation.spans import Span
 
-# Logits are made for this many numbers at a time: they stay in the cache, and a vocabulary of 256k needs no memory.
-CHUNK = 2**18
-# Behind a head that is not all, each chunk costs a run of the model on one token: it takes rows enough to be worth it.
-TAIL_ROWS = 64
+# Logits are made for this many numbers at a time, on a CPU so that they stay in its cache, on a GPU so that it has
+# enough to do; but for this many rows at least, as a product with fewer is slowed down by reading the head's weights.
+# So a vocabulary of 256k takes 64 MiB.
+CHUNK, CHUNK_ON_GPU, ROWS = 2**18, 2**25, 64
 
 
 class Scorer:
@@ -60,9 +60,8 @@ class Scorer:
 
     def chunks(self, *rows: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
         """Yield ``rows``, all of one length, as pieces whose logits may be made at once."""
-        step = max(1, CHUNK // int(self.model.config.get_text_config().vocab_size))
-        if self.ends_with == "tail":
-            step = max(step, TAIL_ROWS)
+        chunk = CHUNK if self.model.device.type == "cpu" else CHUNK_ON_GPU
+        step = max(ROWS, chunk // int(self.model.config.get_text_config().vocab_size))
         yield from zip(*(row.split(step) for row in rows), strict=True)
 
     def logits(self, states: torch.Tensor) -> torch.Tensor:

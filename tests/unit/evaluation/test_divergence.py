@@ -136,7 +136,7 @@ def test_no_array_of_tokens_by_vocabulary_is_made(monkeypatch: pytest.MonkeyPatc
     for family in ("llama", "gemma2"):
         model, on, rows = tiny_model(family), text(130), []
         monkeypatch.setattr(scorer, "CHUNK", 320 * 10)
-        monkeypatch.setattr(scorer, "TAIL_ROWS", 10)
+        monkeypatch.setattr(scorer, "ROWS", 10)
         model.lm_head.register_forward_hook(lambda _, args, out, rows=rows: rows.append(out.numel() // 320))
         compare(model, changed(model, 0.1), on, family)
         assert max(rows) <= 10

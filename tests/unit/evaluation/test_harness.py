@@ -303,7 +303,9 @@ def test_the_stage_writes_each_task_and_their_mean(
         resolve_task(entry("hellaswag", str(lines(tmp_path / "choice.jsonl", CHOICE))), tmp_path),
         resolve_task(entry("lambada", str(lines(tmp_path / "last.jsonl", LAST))), tmp_path),
     ]
-    result = stage(tmp_path, saved("gpt2"), tasks)
+    model = saved("gpt2")
+    capfd.readouterr()
+    result = stage(tmp_path, model, tasks)
     assert [(record["name"], record["n"]) for record in result["tasks"]] == [("hellaswag", 12), ("lambada", 12)]
     said = "".join(capfd.readouterr())
     assert not said.strip(), "a job's log holds what went wrong, not how far it is"

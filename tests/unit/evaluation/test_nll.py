@@ -74,7 +74,7 @@ def test_does_not_depend_on_the_batch(family: str) -> None:
 @pytest.mark.parametrize("family", ["gpt2", "gemma2"])
 def test_does_not_depend_on_the_chunk(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model, ids = tiny_model(family), text(100)
-    monkeypatch.setattr(module, "TAIL_ROWS", 1)
+    monkeypatch.setattr(module, "ROWS", 1)
     whole = nll(model, ids, 32, 32, 4).nll
     for chunk in (1, 320 * 3, 320 * 1000):
         monkeypatch.setattr(module, "CHUNK", chunk)
@@ -85,7 +85,7 @@ def test_does_not_depend_on_the_chunk(family: str, monkeypatch: pytest.MonkeyPat
 def test_logits_are_never_made_for_the_whole_batch(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model, ids, rows = tiny_model(family), text(128), []
     monkeypatch.setattr(module, "CHUNK", 320 * 10)
-    monkeypatch.setattr(module, "TAIL_ROWS", 10)
+    monkeypatch.setattr(module, "ROWS", 10)
     model.lm_head.register_forward_hook(lambda _, args, out: rows.append(out.numel() // 320))
     nll(model, ids, 32, 32, 4)
     assert max(rows) <= 10
