@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict
 
@@ -47,4 +48,13 @@ class Corpus(Protocol):
             settings: an instance of ``Settings``.
             root: the project folder; relative paths start there.
         """
+        ...
+
+
+@runtime_checkable
+class Streamed(Protocol):
+    """A ``Corpus`` that can be read without being held whole."""
+
+    def pieces(self, settings: Any, root: Path) -> Iterator[str]:
+        """Yield the text of ``Corpus.read`` in pieces. Raises ``UserError`` as that does, perhaps on the way."""
         ...

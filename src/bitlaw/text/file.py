@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import lzma
 import zlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from bitlaw.errors import UserError
 from bitlaw.text.base import TextSettings
 
-_OPENERS = {".xz": lzma.decompress, ".gz": gzip.decompress}
+_OPENERS: Mapping[str, Any] = {".xz": lzma.open, ".gz": gzip.open}
+PIECE = 2**20
+"""Bytes that are read at a time."""
 
 
 class FileSettings(TextSettings):
@@ -33,18 +37,29 @@ class File:
 
     def read(self, settings: FileSettings, root: Path) -> str:
         """Return the file's text with LF line ends; see ``Corpus.read``."""
+        return "".join(self.pieces(settings, root))
+
+    def pieces(self, settings: FileSettings, root: Path) -> Iterator[str]:
+        """Yield the file's text with LF line ends; see ``Streamed.pieces``."""
         path = root / Path(settings.path).expanduser()
         if not path.is_file():
             raise UserError(f"no such text file; looked for {path}", place=settings.path)
-        data = path.read_bytes()
+        decoder = codecs.getincrementaldecoder("utf-8-sig")()
+        position, held = 0, ""
         try:
-            opener = _OPENERS.get(path.suffix)
-            text = (opener(data) if opener else data).decode("utf-8-sig")
+            with _OPENERS.get(path.suffix, Path.open)(path, "rb") as file:
+                while data := file.read(PIECE):
+                    text = held + decoder.decode(data)
+                    position += len(data)
+                    # A line end may lie across two pieces.
+                    held = "\r" if text.endswith("\r") else ""
+                    yield text.removesuffix("\r").replace("\r\n", "\n")
+                yield held + decoder.decode(b"", final=True)
         except UnicodeDecodeError as error:
-            raise UserError(f"not UTF-8 at byte {error.start}; convert it to UTF-8", place=settings.path) from None
+            start = max(0, position - (len(error.object) - len(data))) + error.start
+            raise UserError(f"not UTF-8 at byte {start}; convert it to UTF-8", place=settings.path) from None
         except (lzma.LZMAError, gzip.BadGzipFile, zlib.error, EOFError):
             raise UserError(f"not a whole {path.suffix} file", place=settings.path) from None
-        return text.replace("\r\n", "\n")
 
 
 CORPUS = File()

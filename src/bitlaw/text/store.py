@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import secrets
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 from bitlaw.artifacts import canonical, replace_file, sha256
 from bitlaw.errors import UserError
 from bitlaw.text import CORPORA
-from bitlaw.text.base import TextSettings
+from bitlaw.text.base import Streamed, TextSettings
 from bitlaw.text.file import FileSettings
 
 
@@ -55,14 +58,18 @@ def resolve_text(settings: TextSettings, root: Path) -> Text:
     """
     corpus = CORPORA[settings.source]
     name = corpus.name(settings)
+    if isinstance(corpus, Streamed):
+        return _keep(name, partial(corpus.pieces, settings, root), root / ".bitlaw" / "text")
     if not corpus.remote:
-        return _keep(name, corpus.read(settings, root), root / ".bitlaw" / "text")
+        whole = corpus.read(settings, root)
+        return _keep(name, lambda: (whole,), root / ".bitlaw" / "text")
     folder = root / "results" / "text"
     asked = settings.model_dump(exclude={"origin"})
     record = folder / f"{sha256(canonical(asked).encode())[:32]}.json"
     if (known := _known(name, record)) is not None:
         return known
-    text = _keep(name, corpus.read(settings, root), folder)
+    whole = corpus.read(settings, root)
+    text = _keep(name, lambda: (whole,), folder)
     replace_file(record, json.dumps({"settings": asked, "sha256": text.sha256}, indent=1).encode())
     return text
 
@@ -97,16 +104,34 @@ def _known(name: str, record: Path) -> Text | None:
     try:
         digest = str(json.loads(record.read_text("utf-8"))["sha256"])
         path = record.with_name(f"{digest}.txt")
-        return Text(name, digest, path) if sha256(path.read_bytes()) == digest else None
+        return Text(name, digest, path) if _sha256(path) == digest else None
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None
 
 
-def _keep(name: str, content: str, folder: Path) -> Text:
-    if not content.strip():
+def _keep(name: str, pieces: Callable[[], Iterable[str]], folder: Path) -> Text:
+    """Return the text that ``pieces`` yields, each time it is called, as a file in ``folder``; it is not held whole."""
+    digest, blank = hashlib.sha256(), True
+    for piece in pieces():
+        digest.update(piece.encode("utf-8"))
+        blank = blank and not piece.strip()
+    if blank:
         raise UserError("the text is empty", place=name)
-    data = content.encode("utf-8")
-    path = folder / f"{sha256(data)}.txt"
-    if not path.is_file() or path.read_bytes() != data:
-        replace_file(path, data)
+    path = folder / f"{digest.hexdigest()}.txt"
+    if not path.is_file() or _sha256(path) != path.stem:
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = folder / f".{path.name}.{secrets.token_hex(4)}.tmp"
+        try:
+            with temporary.open("wb") as file:
+                file.writelines(piece.encode("utf-8") for piece in pieces())
+            if _sha256(temporary) != path.stem:
+                raise UserError("the text has just changed; try again", place=name)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
     return Text(name, path.stem, path)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
+import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -134,3 +137,44 @@ def test_a_hub_that_cannot_be_reached(tmp_path: Path, monkeypatch: pytest.Monkey
     ) as e:
         resolve_text(parse_text({"source": "dataset", "name": "a/b"}), tmp_path)
     assert "HF_HOME" in str(e.value)
+
+
+def test_a_long_file_is_never_held_whole(tmp_path: Path) -> None:
+    code = """
+        import pathlib, resource, sys
+        from bitlaw.text.store import parse_text, resolve_text
+        root = pathlib.Path(sys.argv[1])
+        line = "the model reads a text and says how likely each token is, naïve café\\r\\n".encode()
+        with (root / "long.txt").open("wb") as file:
+            for _ in range(160):
+                file.write(line * 18_000)
+        peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+        before = peak()
+        text = resolve_text(parse_text({"source": "file", "path": "long.txt"}), root)
+        assert resolve_text(parse_text({"source": "file", "path": "long.txt"}), root) == text
+        print((root / "long.txt").stat().st_size >> 20, peak() - before, text.path.stat().st_size)
+    """
+    run = subprocess.run([sys.executable, "-c", textwrap.dedent(code), str(tmp_path)], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    size, grown, kept = map(int, run.stdout.split())
+    assert size > 180 and grown < 40
+    assert kept == (tmp_path / "long.txt").stat().st_size - 160 * 18_000  # without the CRs
+    for path in tmp_path.rglob("*.txt"):
+        path.unlink()
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 1000])
+def test_pieces_are_those_of_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    from bitlaw.text import file as module
+
+    monkeypatch.setattr(module, "PIECE", size)
+    text = "one\r\ntwo\rthree\r\r\nnaïve 漢字 🙂\r"
+    (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbf" + text.encode())
+    settings = parse_text({"source": "file", "path": "a.txt"})
+    assert CORPORA["file"].read(settings, tmp_path) == text.replace("\r\n", "\n")
+    assert resolve_text(settings, tmp_path).path.read_bytes() == text.replace("\r\n", "\n").encode()
+    for broken in ("naïve".encode() + b"\xff" + b"more", b"abcd\xe6\xbc", b"\xff"):
+        (tmp_path / "a.txt").write_bytes(broken)
+        at = broken.find(b"\xff") if b"\xff" in broken else 4
+        with pytest.raises(UserError, match=f"not UTF-8 at byte {at};"):
+            CORPORA["file"].read(settings, tmp_path)
