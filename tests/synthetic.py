@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bitlaw.landscape.columns import LANDSCAPE_COLUMNS
 from bitlaw.table import frame
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def row(**values: Any) -> dict[str, Any]:
         "tasks": None, "dtype": "float32",
         "window": 128, "stride": 128, "eval_tokens": 20_000, "eval_bytes": 60_000, "text": "manual",
         "text_sha256": "ab" * 32, "calibration_text": None, "calibration_text_sha256": None,
-        "calibration_samples": None, "calibration_length": None,
+        "calibration_samples": None, "calibration_length": None, **dict.fromkeys(LANDSCAPE_COLUMNS),
     }  # fmt: skip
     given |= values
     given.setdefault("perplexity", math.exp(min(given["nll"], 700.0)))

@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from bitlaw.artifacts import read_header, read_tensors
-from bitlaw.formats.grammar import parse
 from bitlaw.landscape.vectors import Weights
-from bitlaw.methods.stored import stored_linears
+from bitlaw.methods.swap import read_weights
+
+if TYPE_CHECKING:
+    from bitlaw.models.linears import Linear
 
 
-def quantization_error(path: Path, weights: Weights) -> Weights:
-    """Return ``Q(W) - W`` of the quantized weights in ``path``; zero for linears that it does not hold.
+def quantization_error(path: Path, linears: Sequence[Linear]) -> tuple[Weights, dict[str, Any]]:
+    """Return ``Q(W) - W`` of the quantized weights in ``path``, and what these say of themselves.
 
-    Args:
-        path: an artifact of the quantize stage.
-        weights: the model's, ``(out, in)`` each.
+    The error is zero in linears that the artifact does not hold. It is of the dtype and on the device of the linears.
 
     Raises:
-        KeyError: it holds a linear that the model does not have.
+        DamagedArtifactError: the artifact is not whole.
     """
-    tensors, _ = read_tensors(path)
-    shapes: Mapping[str, tuple[int, int]] = {name: (w.shape[0], w.shape[1]) for name, w in weights.items()}
-    stored = stored_linears(tensors, parse(read_header(path)["spec"]["format"]), shapes)
-    return {
-        name: stored[name].weight().to(w) - w if name in stored else torch.zeros_like(w) for name, w in weights.items()
+    quantized, about = read_weights(path, linears)
+    weights = {linear.name: linear.weight() for linear in linears}
+    error = {
+        name: quantized[name].to(w) - w if name in quantized else torch.zeros_like(w) for name, w in weights.items()
     }
+    return error, about

@@ -39,6 +39,7 @@ class Surface:
     Attributes:
         model: in evaluation mode, float32 or float64.
         windows: ``(n, length)`` int64, the tokens.
+        linears: those that the weights are of.
         weights: the quantizable weights where the model stands, by linear, each ``(out, in)``; not to be written to.
         batch: windows at a time.
         forwards: forward passes over all windows so far, each of one set of weights.
@@ -48,8 +49,8 @@ class Surface:
     def __init__(self, model: PreTrainedModel, windows: torch.Tensor, batch: int) -> None:
         self.model, self.batch = model, batch
         self.windows = windows.to(model.device)
-        self._linears = quantizable(model)
-        self.weights: Weights = {linear.name: linear.weight() for linear in self._linears}
+        self.linears = quantizable(model)
+        self.weights: Weights = {linear.name: linear.weight() for linear in self.linears}
         self.forwards = self.hvps = 0
 
     @property
@@ -143,7 +144,7 @@ class Surface:
         """Return the summed loss of ``windows`` under ``weights``, float64, no dimension."""
         parameters = {
             f"{linear.name}.weight": weights[linear.name].mT if linear.transposed else weights[linear.name]
-            for linear in self._linears
+            for linear in self.linears
         }
         called = {"input_ids": windows, "use_cache": False}
         logits = functional_call(self.model, parameters, (), called).logits[:, :-1].flatten(0, 1)

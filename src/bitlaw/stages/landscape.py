@@ -8,25 +8,27 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bitlaw.artifacts import read_header, read_json, write_json
+from bitlaw.artifacts import read_json, write_json
 from bitlaw.stage import Job
 
 if TYPE_CHECKING:
     from bitlaw.landscape.surface import Surface
+    from bitlaw.landscape.vectors import Weights
 
 
 class LandscapeStage:
     """Of a model, or of a cell if there is a parent ``quantized``; both have a parent ``model``.
 
-    Spec of both: ``{"text": {"sha256"}, "tokens", "window", "batch", "points"}``; of a model also ``kinds``,
-    ``directions``, ``probes``, ``lanczos`` and ``seed``. Computed in float32.
+    Spec of both: ``{"text": {"sha256"}, "tokens", "window", "batch"}``; of a model also ``seed`` and what is asked for:
+    ``points``, ``kinds`` and ``directions``, and ``probes`` and ``lanczos``; of a cell also ``points``. Computed in
+    float32.
 
     Result of both: ``loss`` (nats per token), ``n_tokens`` (scored ones), ``n_weights``, ``norm`` (of all quantizable
     weights as one vector), ``cost`` (``forwards`` over the text and ``hvps``).
 
-    Of a model: ``radial``, by kind of direction ``r_db``, ``seeds``, ``delta_nll`` (by direction, then distance) and
-    ``step`` (see ``bitlaw.landscape.step``), and ``curvature``: ``trace`` and ``extremes`` (see
-    ``bitlaw.landscape.curvature``), null where no probes or steps are asked for.
+    Of a model, each null if it is not asked for: ``radial``, by kind of direction ``r_db``, ``seeds``, ``delta_nll``
+    (by direction, then distance) and ``step`` (see ``bitlaw.landscape.step``), and ``curvature``: ``trace`` and
+    ``extremes`` (see ``bitlaw.landscape.curvature``).
 
     Of a cell: ``sqnr_db``, ``delta_nll`` (at the quantized weights, on this text), ``gradient_term`` and
     ``curvature_term`` (g.d and d.H.d / 2 for the error d, nats), ``radial`` as above with one profile (null for no
@@ -53,7 +55,7 @@ class LandscapeStage:
         spec, location = job.spec, job.hints["model"]
         ids = tokens_of(location, Path(job.hints["text"]), spec["text"]["sha256"], spec["tokens"]).ids
         check_fits(ids, read_json(job.one("model")), spec["window"], "window")
-        model = load_model(location, "float32", str(job.hints.get("device", "cpu")))
+        model = load_model(location, "float32")
         surface = Surface(model, cut(ids, spec["window"]), spec["batch"])
         found = {
             "loss": surface.loss,
@@ -75,45 +77,49 @@ def _of_model(surface: Surface, spec: Mapping[str, Any]) -> dict[str, Any]:
     from bitlaw.landscape.radial import distances_db, profiles
     from bitlaw.landscape.vectors import KINDS, seeds
 
-    radial, r_db = {}, distances_db(spec["points"])
-    chosen = seeds(spec["seed"], spec["directions"])
-    for kind in spec["kinds"]:
-        directions = (KINDS[kind](surface.weights, seed) for seed in chosen)
-        radial[kind] = {"seeds": chosen, **_located(surface, r_db, profiles(surface, directions, r_db))}
-    probes, steps = spec["probes"], spec["lanczos"]
-    return {
-        "radial": radial,
-        "curvature": {
-            "trace": asdict(trace(surface.hvp, surface.weights, probes, spec["seed"])) if probes else None,
-            "extremes": asdict(extremes(surface.hvp, surface.weights, steps, spec["seed"])) if steps else None,
-        },
-    }
+    found: dict[str, Any] = {"radial": None, "curvature": None}
+    if "kinds" in spec:
+        r_db, chosen, found["radial"] = distances_db(spec["points"]), seeds(spec["seed"], spec["directions"]), {}
+        for kind in spec["kinds"]:
+            directions = (KINDS[kind](surface.weights, seed) for seed in chosen)
+            profile = _located(surface, r_db, profiles(surface, directions, r_db))
+            found["radial"][kind] = {"seeds": chosen, **profile}
+    if "probes" in spec:
+        found["curvature"] = {
+            "trace": asdict(trace(surface.hvp, surface.weights, spec["probes"], spec["seed"])),
+            "extremes": asdict(extremes(surface.hvp, surface.weights, spec["lanczos"], spec["seed"])),
+        }
+    return found
 
 
 def _of_cell(surface: Surface, path: Path, spec: Mapping[str, Any]) -> dict[str, Any]:
     from bitlaw.landscape.error import quantization_error
+
+    error, about = quantization_error(path, surface.linears)
+    quantized = {name: about[name] for name in ("format", "method", "settings")}
+    return {**along_error(surface, error, spec["points"]), "quantized": quantized}
+
+
+def along_error(surface: Surface, error: Weights, points: int) -> dict[str, Any]:
+    """Return what the stage says of a cell whose weights are off by ``error``, with a profile of ``points`` or none.
+
+    An error that is not finite gives NaN and no profile.
+    """
     from bitlaw.landscape.radial import distances_db, profiles
     from bitlaw.landscape.vectors import moved, norm, scaled
 
-    error = quantization_error(path, surface.weights)
     length, whole = norm(error), norm(surface.weights)
     slope, bend = surface.expansion(error)
     radial = None
-    if spec["points"] and length > 0:
-        r_db = distances_db(spec["points"])
+    if points and 0 < length < math.inf:
+        r_db = distances_db(points)
         radial = _located(surface, r_db, profiles(surface, [scaled(error, whole / length)], r_db))
-    header = read_header(path)
     return {
-        "sqnr_db": 20 * math.log10(whole / length)
-        if length > 0 and whole > 0
-        else math.inf
-        if length == 0
-        else math.nan,
+        "sqnr_db": 20 * math.log10(whole / length) if length else math.inf,
         "delta_nll": surface.losses([moved(surface.weights, error, 1.0)])[0] - surface.loss,
         "gradient_term": slope,
         "curvature_term": bend,
         "radial": radial,
-        "quantized": {name: header["spec"][name] for name in ("format", "method", "settings")},
     }
 
 

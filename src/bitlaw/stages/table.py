@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from bitlaw.artifacts import canonical, read_header, read_json, write_table
 from bitlaw.errors import UserError
 from bitlaw.formats import grammar
+from bitlaw.landscape.columns import LANDSCAPE_COLUMNS, of_error, of_model
 from bitlaw.table import UNQUANTIZED, frame
 
 if TYPE_CHECKING:
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 class Table:
     """Spec: ``rows``, labels, one mapping per cell. Parents: ``cells``, their losses in the same order.
 
-    If there are parents ``zeroshot`` and ``output_error``, which several rows share, a row has under these names the
-    place of its own, if it has one.
+    If there are parents ``zeroshot``, ``output_error``, ``landscape`` (of the model) and ``error_landscape`` (of the
+    cell), which several rows share, a row has under these names the place of its own, if it has one.
     """
 
     suffix = ".parquet"
@@ -42,6 +43,8 @@ class Table:
         others = {
             "zeroshot": [_zeroshot(read_json(path)) for path in job.inputs.get("zeroshot", ())],
             "output_error": [_output_error(read_json(path)) for path in job.inputs.get("output_error", ())],
+            "landscape": [of_model(path) for path in job.inputs.get("landscape", ())],
+            "error_landscape": [of_error(path) for path in job.inputs.get("error_landscape", ())],
         }
         rows = collect([(labels, path, key) for labels, path, key in cells])
         for labels, row in zip(job.spec["rows"], rows, strict=True):
@@ -52,7 +55,7 @@ class Table:
 
 STAGE = Table()
 
-_NOT_MEASURED = {"accuracy": None, "accuracy_stderr": None, "tasks": None, "output_sqnr_db": None}
+_NOT_MEASURED = dict.fromkeys(("accuracy", "accuracy_stderr", "tasks", "output_sqnr_db", *LANDSCAPE_COLUMNS))
 
 
 def _zeroshot(result: Mapping[str, Any]) -> dict[str, Any]:

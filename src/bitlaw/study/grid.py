@@ -15,6 +15,7 @@ from bitlaw.methods import METHODS
 from bitlaw.models.sources import SOURCES
 from bitlaw.models.sources.base import ModelSpec
 from bitlaw.study.artifact import Artifact
+from bitlaw.study.landscapes import Asked
 from bitlaw.study.load import Loaded
 from bitlaw.table import UNQUANTIZED
 from bitlaw.text.store import Text, resolve_text
@@ -75,11 +76,13 @@ class _Measures:
         losses: texts, by the names they have in the table, each with the protocol as it determines artifacts.
         tasks: zero-shot tasks.
         tasks_spec: how these are run, with what determines each; empty if there are none.
+        landscape: what is measured of the loss around the weights, if anything.
     """
 
     losses: tuple[tuple[Text, dict[str, Any]], ...]
     tasks: tuple[Task, ...]
     tasks_spec: Mapping[str, Any]
+    landscape: Asked | None
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,7 @@ class _Branch:
         self.location = {**location, "device": study.device}
         self.artifacts = [self.model]
         self.cells: list[_Cell] = []
+        self.landscape = self._landscape("landscape", {"model": (self.model,)}, self.name)
         self._cell(None, UNQUANTIZED, "none", None)
         self.output_sqnr = study.output_sqnr
         self.calibration = study.calibration.model_dump(mode="json", exclude={"text"})
@@ -171,6 +175,9 @@ class _Branch:
             known = {**parents, "calibration": (self._calibrate(),)}
             others["output_error"] = self.make("output_error", {}, known, label, {"model": self.location})
         self.artifacts += others.values()
+        others |= self.landscape
+        if quantized:
+            others |= self._landscape("error_landscape", parents, label)
         for text, protocol in self.measures.losses:
             spec = {**protocol, "text": {"sha256": text.sha256}}
             made = self.make("evaluate", spec, parents, label, {"model": self.location, "text": str(text.path)})
@@ -186,6 +193,17 @@ class _Branch:
             }
             self.artifacts.append(made)
             self.cells.append(_Cell(row, {"cells": made, **others}))
+
+    def _landscape(self, role: str, parents: Mapping[str, tuple[Artifact, ...]], label: str) -> dict[str, Artifact]:
+        """Add the landscape of the model, or of a cell, and return it by its role; nothing if it is not asked for."""
+        asked = self.measures.landscape
+        spec = asked.spec_of(role) if asked else None
+        if asked is None or spec is None:
+            return {}
+        hints = {"model": self.location, "text": str(asked.text.path)}
+        made = self.make("landscape", spec, parents, label, hints)
+        self.artifacts.append(made)
+        return {role: made}
 
 
 def _table_parents(cells: Sequence[_Cell]) -> dict[str, tuple[Artifact, ...]]:
@@ -223,7 +241,14 @@ def _measures(loaded: Loaded) -> _Measures:
     spec = study.tasks.model_dump(mode="json", exclude={"names"}) if tasks else {}
     if tasks:
         spec |= {"tasks": [task.spec() for task in tasks], "harness": harness_version()}
-    return _Measures(tuple(losses), tuple(tasks), spec)
+    return _Measures(tuple(losses), tuple(tasks), spec, _asked(loaded, losses[0][0]))
+
+
+def _asked(loaded: Loaded, evaluation: Text) -> Asked | None:
+    section = loaded.study.landscape
+    if section is None:
+        return None
+    return Asked(section, evaluation if section.text is None else _text(loaded, section, "landscape"))
 
 
 def _check_methods(loaded: Loaded) -> None:

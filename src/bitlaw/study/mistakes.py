@@ -63,7 +63,8 @@ def _message(first: ErrorDetails, location: Location) -> str:
     if kind == "extra_forbidden":
         return str(unknown("key", last, _fields(first["loc"][:-1])))
     if kind == "literal_error":
-        return str(unknown(last, str(first["input"]), re.findall("'([^']*)'", str(context["expected"]))))
+        named = next((step for step in reversed(location) if isinstance(step, str)), last)
+        return str(unknown(named, str(first["input"]), re.findall("'([^']*)'", str(context["expected"]))))
     if kind.startswith("union_tag"):
         choices = _CHOICES[next(step for step in reversed(location) if isinstance(step, str))]
         if kind == "union_tag_invalid":
@@ -133,5 +134,6 @@ def _resolve(node: dict[str, Any], schema: dict[str, Any], having: str | None = 
             node = schema["$defs"][node["$ref"].rsplit("/", 1)[-1]]
         else:
             # What a short form can stand for is the last alternative, unless a list is asked for.
-            node = next((one for one in node["anyOf"] if having in one), node["anyOf"][-1])
+            there = [one for one in node["anyOf"] if one.get("type") != "null"]
+            node = next((one for one in there if having in one), there[-1])
     return node

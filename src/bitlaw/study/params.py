@@ -183,6 +183,53 @@ class Evaluation(Section):
         return stride
 
 
+class Landscape(Section):
+    """What is measured of the loss around the weights; see docs/landscape.md for what each costs.
+
+    Attributes:
+        along: ``random`` directions and ``curvature`` of each model, and each cell's own ``error``.
+        text: where the text comes from; the text of the evaluation if null.
+        tokens: use only the first tokens of the text.
+        window: tokens that the model sees at once; the windows do not overlap.
+        batch: windows computed at once. It is part of the key, for the sum's last digits depend on it.
+        points: distances at which a profile along random directions is taken, from -60 dB to 0 dB.
+        kinds: how random directions are drawn; the table has the first.
+        directions: random directions of each kind.
+        probes: random vectors behind the Hessian's trace.
+        lanczos: steps towards its largest eigenvalue.
+        error_points: distances at which the profile along a cell's error is taken; 0 for the prediction alone.
+        seed: of directions, probes and Lanczos' first vector.
+    """
+
+    along: tuple[Literal["random", "curvature", "error"], ...] = ("random", "curvature", "error")
+    text: TextEntry | None = None
+    tokens: int = Field(default=2048, ge=2)
+    window: int = Field(default=256, ge=2)
+    batch: int = Field(default=8, ge=1)
+    points: int = Field(default=25, ge=2)
+    kinds: tuple[Literal["gaussian", "filter"], ...] = Field(default=("gaussian", "filter"), min_length=1)
+    directions: int = Field(default=4, ge=1)
+    probes: int = Field(default=8, ge=1)
+    lanczos: int = Field(default=12, ge=1)
+    error_points: int = Field(default=13, ge=0)
+    seed: Seed = 0
+
+    @field_validator("error_points")
+    @classmethod
+    def _none_or_a_line(cls, points: int) -> int:
+        if points == 1:
+            raise UserError("must be 0 for no profile or at least 2 points, not 1")
+        return points
+
+    @field_validator("along", "kinds")
+    @classmethod
+    def _each_once(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for index, name in enumerate(names):
+            if name in names[:index]:
+                raise UserError(f"'{name}' is there twice")
+        return names
+
+
 class Task(Section):
     """A zero-shot task.
 
@@ -227,6 +274,7 @@ class Study(Section):
         evaluation: texts and protocols of the loss, one or several; every cell has a row for each.
         tasks: zero-shot tasks.
         output_sqnr: whether errors of the linears' outputs on the calibration text are measured too.
+        landscape: what is measured of the loss around the weights; nothing if null.
         laws: the laws fitted to the table.
         bootstraps: bootstrap samples behind each interval.
         seed: of the fits and their bootstrap.
@@ -244,6 +292,7 @@ class Study(Section):
     evaluation: Annotated[tuple[Evaluation, ...], Field(min_length=1), _Short()] = (Evaluation(),)
     tasks: Annotated[Tasks, _Short("names")] = Tasks()
     output_sqnr: bool = False
+    landscape: Landscape | None = None
     laws: tuple[LawEntry, ...] = ()
     bootstraps: int = Field(default=1000, ge=1)
     seed: Seed = 0

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from bitlaw.landscape.radial import distances_db, profiles
 from bitlaw.landscape.step import BEGIN, END, locate
 from bitlaw.landscape.vectors import KINDS, dot, filter_normalized, gaussian, moved, norm, seeds, signs
-from small import surface_of
+from surfaces import surface_of
 
 WEIGHTS = {"a": torch.randn(6, 40, generator=torch.Generator().manual_seed(1)), "b": 3 * torch.ones(5, 7)}
 

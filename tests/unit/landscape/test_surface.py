@@ -14,7 +14,7 @@ from bitlaw.landscape import surface as module
 from bitlaw.landscape.surface import Surface, cut
 from bitlaw.landscape.vectors import gaussian, moved, scaled
 from bitlaw.models.linears import quantizable, swapped
-from small import exact, flat, smallest, surface_of, text, unflat
+from surfaces import exact, flat, smallest, surface_of, text, unflat
 from tiny import tiny_model
 
 FAMILIES = ("gpt2", "opt", "bloom", "llama", "gpt_neox", "qwen2", "gemma2", "mpt")

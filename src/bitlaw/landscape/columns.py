@@ -1,0 +1,73 @@
+"""The columns of the results table that landscape artifacts fill."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+from bitlaw.artifacts import read_header, read_json
+
+LANDSCAPE_COLUMNS = (
+    "step_db",
+    "step_error_db",
+    "step_width_db",
+    "hessian_trace",
+    "hessian_trace_error",
+    "top_eigenvalue",
+    "noise_sensitivity",
+    "error_step_db",
+    "error_step_width_db",
+    "gradient_term",
+    "curvature_term",
+    "predicted_delta_nll",
+    "landscape_text_sha256",
+    "landscape_tokens",
+)
+
+
+def noise_sensitivity(trace: float, norm: float, n_weights: int) -> float:
+    """Return what independent noise as strong as the weights adds if the loss is a parabola: tr(H) ||W||^2 / (2 n).
+
+    Noise of relative distance r adds r^2 times that on average, that is 10^(-SQNR / 10) times.
+
+    Args:
+        trace: of the Hessian, nats.
+        norm: of the weights.
+        n_weights: their number.
+    """
+    return trace * norm**2 / (2 * n_weights)
+
+
+def of_model(path: Path) -> dict[str, Any]:
+    """Return the columns that the landscape of a model, at ``path``, fills."""
+    result, spec = read_json(path), read_header(path)["spec"]
+    found: dict[str, Any] = {"landscape_text_sha256": spec["text"]["sha256"]}
+    if result["radial"]:
+        step = result["radial"][spec["kinds"][0]]["step"]
+        names = ("step_db", "step_error_db", "width_db")
+        found |= dict(zip(("step_db", "step_error_db", "step_width_db"), (step[name] for name in names), strict=True))
+    if result["curvature"]:
+        trace = result["curvature"]["trace"]
+        found |= {
+            "hessian_trace": trace["value"],
+            "hessian_trace_error": trace["error"],
+            "top_eigenvalue": result["curvature"]["extremes"]["top"],
+            "noise_sensitivity": noise_sensitivity(trace["value"], result["norm"], result["n_weights"]),
+        }
+    return {**found, "landscape_tokens": result["n_tokens"]}
+
+
+def of_error(path: Path) -> dict[str, Any]:
+    """Return the columns that the landscape of a cell, at ``path``, fills."""
+    result = read_json(path)
+    step = (result["radial"] or {}).get("step") or {"step_db": math.nan, "width_db": math.nan}
+    terms = {name: result[name] for name in ("gradient_term", "curvature_term")}
+    return {
+        **terms,
+        "predicted_delta_nll": sum(terms.values()),
+        "error_step_db": step["step_db"],
+        "error_step_width_db": step["width_db"],
+        "landscape_text_sha256": read_header(path)["spec"]["text"]["sha256"],
+        "landscape_tokens": result["n_tokens"],
+    }
