@@ -27,7 +27,7 @@ class Asked:
     text: Text
 
     def spec_of(self, role: str) -> dict[str, Any] | None:
-        """Return the spec of a model's ``landscape`` or a cell's ``error_landscape``; ``None`` for what is not asked."""
+        """Return the spec of a model's ``landscape`` or a cell's ``error_landscape``; ``None`` if not asked for."""
         if role == "landscape":
             names = [name for part, own in _OF_THE_MODEL.items() if part in self.section.along for name in own]
             return self._spec([*names, "seed"]) if names else None

@@ -82,10 +82,10 @@ def test_a_cell_has_its_prediction_and_its_own_profile(project: Project) -> None
         assert found["cost"] == {"forwards": 2 + 13, "hvps": 1}
         quantized = next(a for a in project.artifacts() if a.label == f"gpt2-0.1m/{found['quantized']['format']}-rtn")
         assert found["sqnr_db"] == pytest.approx(_sqnr(project, quantized.label), abs=0.01)
-        # Its profile goes through its own place.
-        r_db, profile = found["radial"]["r_db"], found["radial"]["delta_nll"][0]
-        above = next(i for i, r in enumerate(r_db) if r > -found["sqnr_db"])
-        assert profile[above - 1] - 2e-3 <= found["delta_nll"] <= profile[above] + 2e-3
+    # The profile goes through the cell's own place.
+    r_db, profile = coarse["radial"]["r_db"], coarse["radial"]["delta_nll"][0]
+    above = next(i for i, r in enumerate(r_db) if r > -coarse["sqnr_db"])
+    assert profile[above - 1] < coarse["delta_nll"] < profile[above]
     # Where the error is small the prediction is what is measured; where it is large it need not be.
     predicted = fine["gradient_term"] + fine["curvature_term"]
     assert predicted == pytest.approx(fine["delta_nll"], abs=2e-5)

@@ -34,6 +34,7 @@ SPECS: dict[str, dict[str, Any]] = {
     "evaluate": {},
     "zeroshot": {},
     "output_error": {},
+    "landscape": {},
     "table": {"rows": [{"format": "int4_b64"}, {"format": "mxint4_b32"}, {"format": "unquantized"}]},
     "laws": {"laws": {"kumar": {}, "power_offset": {}}},
     "report": {},
