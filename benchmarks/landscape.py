@@ -29,7 +29,7 @@ from bitlaw.models.load import load_model, load_tokenizer
 from bitlaw.models.tokens import encode
 
 ZOO = Path(__file__).resolve().parents[1] / "data" / "zoo"
-POINTS, ROUNDS = 32, 5
+POINTS, ROUNDS = 16, 3
 HEAD = ("model", "tokens", "forward", "loop", "batched", "at once", "product", "forward over reverse")
 
 

@@ -64,3 +64,11 @@ def test_only_what_is_missing_is_cut(tmp_path: Path) -> None:
     assert all(chunk.waits == () for chunk in chunks)
     small.pretend("evaluate")
     assert cut(orders_of(small), 4) == []
+
+
+def test_a_cells_landscape_is_in_its_row(tmp_path: Path) -> None:
+    landscape = {"along": ["curvature", "error"], "error_points": 0}
+    orders = orders_of(Project(tmp_path / "p", models=TWO, formats=["int4_b64"], methods=["rtn"], landscape=landscape))
+    whole = [["evaluate"], ["evaluate", "landscape", "quantize"], ["landscape"]]
+    stages = [sorted(str(orders[path]["stage"]) for path in chunk.paths) for chunk in cut(orders, 1)]
+    assert sorted(stages) == sorted(2 * whole)
