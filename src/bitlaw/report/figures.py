@@ -276,12 +276,20 @@ def law_figure(record: Mapping[str, Any], table: pd.DataFrame, text: str) -> alt
 
 
 def check_figure(record: Mapping[str, Any], table: pd.DataFrame, text: str) -> alt.LayerChart | alt.FacetChart:
-    """Return what a fitted law predicts against what was measured, on logarithmic axes, with the line of equality."""
+    """Return what a fitted law predicts against what was measured, see ``equality_figure``."""
+    return equality_figure(_points_of([fit for fit in record["fits"] if fit["by"]["text"] == text], table))
+
+
+def equality_figure(points: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
+    """Return what was predicted against what was measured, on logarithmic axes, with the line of equality.
+
+    Args:
+        points: rows of the results table with two more columns, ``predicted`` and ``measured``, both above zero.
+    """
     import altair as alt
     import pandas as pd
 
-    points = _points_of([fit for fit in record["fits"] if fit["by"]["text"] == text], table)
-    points["kind"] = element_kind(points)
+    points = points.assign(kind=element_kind(points))
     both = points[["measured", "predicted"]].to_numpy()
     domain = (float(both.min()) / 1.2, float(both.max()) * 1.2)
     scale = alt.Scale(type="log", domain=domain, nice=False)

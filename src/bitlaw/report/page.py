@@ -8,7 +8,7 @@ from functools import cache
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from bitlaw.report import figures, lawtables, scales, words
+from bitlaw.report import figures, landscape, lawtables, scales, words
 from bitlaw.report.headline import Cost, costs, headline, recovered
 from bitlaw.report.script import JAVASCRIPT
 from bitlaw.report.style import CSS
@@ -24,6 +24,7 @@ SECTIONS = (
     ("summary", "In short"),
     ("costs", "Loss and bits"),
     ("sizes", "Loss and size"),
+    ("landscape", "Landscape"),
     ("laws", "Laws"),
     ("results", "Results"),
     ("provenance", "Provenance"),
@@ -67,7 +68,15 @@ class Charts:
         )
 
 
-def page(table: pd.DataFrame, laws: Mapping[str, Any], *, title: str, study: Any, keys: Mapping[str, Any]) -> str:
+def page(
+    table: pd.DataFrame,
+    laws: Mapping[str, Any],
+    *,
+    title: str,
+    study: Any,
+    keys: Mapping[str, Any],
+    landscapes: Mapping[str, Any] | None = None,
+) -> str:
     """Return the report as HTML.
 
     Args:
@@ -76,6 +85,7 @@ def page(table: pd.DataFrame, laws: Mapping[str, Any], *, title: str, study: Any
         title: heading of the page.
         study: name or description of the study (JSON values), shown with the provenance.
         keys: keys of the report and of what it was made from, by role.
+        landscapes: results of the landscape stage by the name of the model.
     """
     charts = Charts()
     lines = headline(table, laws)
@@ -84,6 +94,7 @@ def page(table: pd.DataFrame, laws: Mapping[str, Any], *, title: str, study: Any
             _summary(table, lines),
             _costs(table, charts),
             _sizes(table, charts),
+            landscape.section(landscapes or {}, table, charts),
             _laws(table, laws, charts),
             _results(table),
             _provenance(table, laws, study, keys),
@@ -100,7 +111,8 @@ def page(table: pd.DataFrame, laws: Mapping[str, Any], *, title: str, study: Any
 
 
 def _shell(title: str, lead: str, body: str, data: Mapping[str, Any]) -> str:
-    menu = "".join(f'<li><a href="#{target}">{name}</a></li>' for target, name in SECTIONS)
+    there = [one for one in SECTIONS if f'<section id="{one[0]}">' in body]
+    menu = "".join(f'<li><a href="#{target}">{name}</a></li>' for target, name in there)
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>

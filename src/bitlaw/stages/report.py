@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 
 class Report:
-    """Spec: ``title``, ``study``. Parents: ``table``, ``laws``."""
+    """Spec: ``title``, ``study``. Parents: ``table``, ``laws``.
+
+    If there are parents ``landscapes``, the spec's ``landscapes`` are the names of their models, in the same order.
+    """
 
     suffix = ".html"
 
@@ -27,7 +30,9 @@ class Report:
 
         table, laws = read_table(job.one("table")), read_json(job.one("laws"))
         keys = {"report": job.header.key, **job.header.parents}
-        html = page(table, laws, title=job.spec["title"], study=job.spec["study"], keys=keys)
+        found = map(read_json, job.inputs.get("landscapes", ()))
+        landscapes = dict(zip(job.spec.get("landscapes", ()), found, strict=True))
+        html = page(table, laws, title=job.spec["title"], study=job.spec["study"], keys=keys, landscapes=landscapes)
         job.out.write_text(html, "utf-8")
 
 

@@ -55,16 +55,22 @@ def expand(loaded: Loaded) -> Grid:
             raise unknown("text", law.text, names, place=loaded.place("laws", index, "text"))
     artifacts: list[Artifact] = []
     cells: list[_Cell] = []
+    around: dict[str, Artifact] = {}
     for spec in _models(loaded):
         grown = _Branch(loaded, spec, measures, calibration_text)
         artifacts += grown.artifacts
         cells += grown.cells
+        if grown.landscape:
+            around[spec.name] = grown.landscape["landscape"]
     make = partial(Artifact, strict=study.strict_env)
     table = make("table", {"rows": [cell.row for cell in cells]}, _table_parents(cells), "")
     fits = {law.name: law.model_dump(mode="json", exclude={"name"}) for law in study.laws}
     laws = make("laws", {"laws": fits, "seed": study.seed, "bootstraps": study.bootstraps}, {"table": (table,)}, "")
-    page = {"title": study.title, "study": loaded.name}
-    report = make("report", page, {"table": (table,), "laws": (laws,)}, "")
+    page: dict[str, Any] = {"title": study.title, "study": loaded.name}
+    shown: dict[str, tuple[Artifact, ...]] = {"table": (table,), "laws": (laws,)}
+    if around:
+        page["landscapes"], shown["landscapes"] = list(around), tuple(around.values())
+    report = make("report", page, shown, "")
     return Grid((*artifacts, table, laws, report), table, laws, report)
 
 
