@@ -1,9 +1,9 @@
 """How near the loss of a text comes to the rate of plain matrix products, and what swapping in weights costs.
 
-Run: ``python benchmarks/evaluation.py [--device cuda] [--dtype bfloat16] [--json PATH]``. The measure is the share of
-the rate that matrix products reach in the same run, for the operations that the model's definition needs: two for
-each weight of its linears and each token (head included), and causal attention. Two rates are given: that of one
-large square product, and that of products of the model's own shapes, which is what a model could reach at best.
+Run: ``python benchmarks/evaluation.py [--device cuda] [--dtype bfloat16] [--compile] [--json PATH]``. The measure is
+the share of the rate that matrix products reach in the same run, for the operations that the model's definition needs:
+two for each weight of its linears and each token (head included), and causal attention. Two rates are given: that of
+one large square product, and that of products of the model's own shapes, which is what a model could reach at best.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -83,12 +84,15 @@ def own_rate(model: Any, tokens: int, device: str, dtype: torch.dtype, repeats: 
     return 2.0 * tokens * sum(w.numel() for w in weights) / seconds(run, device, repeats)
 
 
-def measure(device: str, dtype: torch.dtype, sizes: list[str], batches: dict[str, int]) -> Iterator[dict[str, Any]]:
+def measure(
+    device: str, dtype: torch.dtype, sizes: list[str], batch: int, *, compiled: bool
+) -> Iterator[dict[str, Any]]:
     """Yield a row for each size of model."""
     repeats, window = (10, 1024) if device == "cuda" else (3, 256)
     for size in sizes:
         model = llama(*SIZES[size], window).to(device=device, dtype=dtype)
-        batch = batches[device]
+        if compiled:
+            model.base_model.compile(dynamic=False)
         count = batch * (4 if device == "cuda" else 1)
         tokens = torch.randint(0, model.config.vocab_size, (1 + count * (window - 1),))
         used = count * window
@@ -97,7 +101,7 @@ def measure(device: str, dtype: torch.dtype, sizes: list[str], batches: dict[str
         for _ in range(3):
             rates["square"].append(square_rate(device, dtype, repeats))
             rates["own"].append(own_rate(model, batch * window, device, dtype, repeats))
-            spent = seconds(lambda: nll(model, tokens, window, window - 1, batch), device, repeats)
+            spent = seconds(partial(nll, model, tokens, window, window - 1, batch), device, repeats)
             rates["nll"].append(operations(model, used, window) / spent)
         square, own, reached = (statistics.median(rates[name]) for name in ("square", "own", "nll"))
         yield {
@@ -143,6 +147,7 @@ def main() -> None:
     parser.add_argument("--dtype", default=None, help="default: bfloat16 on a GPU, float32 on a CPU")
     parser.add_argument("--sizes", nargs="+", default=None, choices=list(SIZES))
     parser.add_argument("--batch", type=int, default=None, help="windows at once")
+    parser.add_argument("--compile", action="store_true", help="as `compile: true` in a study")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     cuda = options.device == "cuda"
@@ -150,9 +155,9 @@ def main() -> None:
         torch.set_num_threads(1)
     dtype = getattr(torch, options.dtype or ("bfloat16" if cuda else "float32"))
     sizes = options.sizes or (list(SIZES) if cuda else ["25 M"])
-    batches = {"cuda": options.batch or 64, "cpu": options.batch or 16}
+    batch = options.batch or (64 if cuda else 16)
     rows = []
-    for row in measure(options.device, dtype, sizes, batches):
+    for row in measure(options.device, dtype, sizes, batch, compiled=options.compile):
         rows.append(row)
         print("  ".join(f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()), flush=True)
     if options.json:

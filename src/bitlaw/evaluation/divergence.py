@@ -175,29 +175,41 @@ def forget() -> None:
 
 def _own(scorer: Scorer, text: Text, group: list[Span]) -> tuple[_Own, list[float]]:
     """Return what is kept of the unchanged model for ``group``, and its loss in each window."""
-    states = torch.cat(scorer.states(text.ids, group))
-    losses, entropies, tops = [], [], []
-    for rows, target in scorer.chunks(states, text.targets(group)):
-        log_p = scorer.logits(rows).log_softmax(-1)
-        losses.append(-log_p.gather(1, target[:, None])[:, 0])
-        tops.append(log_p.argmax(-1))
-        entropies.append(torch.linalg.vecdot(log_p.exp(), log_p))
+    states, told = torch.cat(scorer.states(text.ids, group)), scorer.fused(_told)
+    found = [told(scorer.raw_logits(rows), target) for rows, target in scorer.chunks(states, text.targets(group))]
+    losses, entropies, tops = zip(*found, strict=True)
     return _Own(states, torch.cat(entropies), torch.cat(tops)), window_sums(losses, group)
+
+
+def _told(logits: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return loss, negative entropy and most likely token at each of the rows of ``logits``."""
+    log_p = logits.float().log_softmax(-1)
+    return -log_p.gather(1, target[:, None])[:, 0], torch.linalg.vecdot(log_p.exp(), log_p), log_p.argmax(-1)
 
 
 def _add(result: Comparison, scorer: Scorer, text: Text, group: list[Span], own: _Own) -> None:
     """Add the windows of ``group``, scored with the weights that the model has now, to ``result``."""
-    states, losses = torch.cat(scorer.states(text.ids, group)), []
+    states, losses, compared = torch.cat(scorer.states(text.ids, group)), [], scorer.fused(_compared)
     pieces = (states, own.states, own.negentropy, own.top, text.targets(group))
     for rows, own_rows, negentropy, top, target in scorer.chunks(*pieces):
-        log_q = scorer.logits(rows).log_softmax(-1)
-        losses.append(-log_q.gather(1, target[:, None])[:, 0])
-        kl = negentropy - torch.linalg.vecdot(scorer.logits(own_rows).softmax(-1), log_q)
-        result.kl_sum += float(kl.double().sum())
-        # A tie for the highest counts as agreement.
-        result.agreed += int((log_q.gather(1, top[:, None])[:, 0] == log_q.amax(-1)).sum())
+        logits, own_logits = scorer.raw_logits(rows), scorer.raw_logits(own_rows)
+        loss, kl, agreed = compared(logits, own_logits, negentropy, top, target)
+        losses.append(loss)
+        result.kl_sum += float(kl)
+        result.agreed += int(agreed)
     result.spans += group
     result.sums += window_sums(losses, group)
+
+
+def _compared(
+    logits: torch.Tensor, own_logits: torch.Tensor, negentropy: torch.Tensor, top: torch.Tensor, target: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return the loss at each row, the sum of the divergences, and at how many rows the same token is first."""
+    log_q = logits.float().log_softmax(-1)
+    kl = negentropy - torch.linalg.vecdot(own_logits.float().softmax(-1), log_q)
+    # A tie for the highest counts as agreement.
+    agreed = log_q.gather(1, top[:, None])[:, 0] == log_q.amax(-1)
+    return -log_q.gather(1, target[:, None])[:, 0], kl.double().sum(), agreed.sum()
 
 
 def _keep(key: Hashable, parts: list[_Own]) -> None:

@@ -62,18 +62,25 @@ def nll(model: PreTrainedModel, token_ids: torch.Tensor, window: int, stride: in
     windows = spans(token_ids.shape[0], window, stride)
     ids = token_ids.to(model.device)
     scorer = Scorer(model)
+    token_losses = scorer.fused(_token_losses)
     sums: list[float] = []
     for group in batches(windows, batch):
         targets = torch.cat([ids[span.first : span.end] for span in group])
         losses = [
-            functional.cross_entropy(scorer.logits(rows), target, reduction="none")
+            token_losses(scorer.raw_logits(rows), target)
             for rows, target in scorer.chunks(torch.cat(scorer.states(ids, group)), targets)
         ]
         sums += window_sums(losses, group)
     return WindowLoss(windows, sums)
 
 
+def _token_losses(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    return functional.cross_entropy(logits.float(), target, reduction="none")
+
+
 def window_sums(losses: Sequence[torch.Tensor], group: Sequence[Span]) -> list[float]:
     """Return the sum for each window of ``group`` of ``losses``, the pieces of those of all its scored tokens."""
-    parts = torch.cat(list(losses)).split([span.end - span.first for span in group])
-    return [float(part.double().sum()) for part in parts]
+    parts = torch.cat(list(losses)).double().split([span.end - span.first for span in group])
+    # Moved together: a GPU is waited for once.
+    sums: list[float] = torch.stack([part.sum() for part in parts]).tolist()
+    return sums

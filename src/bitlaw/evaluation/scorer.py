@@ -7,8 +7,8 @@ these a few rows at a time.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Literal, cast
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Literal, TypeVar, cast
 
 import torch
 from torch import nn
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from bitlaw.evaluation.spans import Span
+
+F = TypeVar("F", bound=Callable[..., object])
 
 # Logits are made for this many numbers at a time, on a CPU so that they stay in its cache, on a GPU so that it has
 # enough to do; but for this many rows at least, as a product with fewer is slowed down by reading the head's weights.
@@ -39,6 +41,8 @@ class Scorer:
         self.model = model
         self.head = cast("nn.Module | None", model.get_output_embeddings())
         self.ends_with: Literal["head", "tail", "nothing"] = "head" if self.head is not None else "nothing"
+        self.compiled = getattr(model.base_model, "_compiled_call_impl", None) is not None
+        self._shape: tuple[int, ...] = (0, 0)
 
     def states(self, ids: torch.Tensor, group: Sequence[Span]) -> list[torch.Tensor]:
         """Return for each window what logits of its scored tokens follow from, (scored, width), by ``logits``.
@@ -48,6 +52,8 @@ class Scorer:
             group: windows of one length.
         """
         inputs = torch.stack([ids[span.begin : span.end] for span in group])
+        if self.compiled:
+            inputs = self._filled(inputs)
         hidden = self._hidden(inputs) if self.ends_with != "nothing" else None
         if hidden is None:
             self.ends_with = "nothing"
@@ -55,8 +61,21 @@ class Scorer:
         else:
             found = list(hidden)
         # The row before a token predicts it.
-        pairs = zip(found, group, strict=True)
+        pairs = zip(found[: len(group)], group, strict=True)
         return [rows[span.first - span.begin - 1 : span.end - span.begin - 1] for rows, span in pairs]
+
+    def _filled(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Return ``inputs`` with tokens behind its windows and windows behind its last one, up to the largest shape.
+
+        A compiled model would be compiled anew for another shape; what follows a token does not change it.
+        """
+        rows, columns = inputs.shape
+        self._shape = (max(rows, self._shape[0]), max(columns, self._shape[1]))
+        return nn.functional.pad(inputs, (0, self._shape[1] - columns, 0, self._shape[0] - rows))
+
+    def fused(self, function: F) -> F:
+        """Return ``function``, compiled if the model is."""
+        return cast("F", torch.compile(function)) if self.compiled else function
 
     def chunks(self, *rows: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
         """Yield ``rows``, all of one length, as pieces whose logits may be made at once."""
@@ -66,10 +85,13 @@ class Scorer:
 
     def logits(self, states: torch.Tensor) -> torch.Tensor:
         """Return the logits, (n, vocabulary) float32, of ``states``, (n, width)."""
+        return self.raw_logits(states).float()
+
+    def raw_logits(self, states: torch.Tensor) -> torch.Tensor:
+        """Return the logits as the model makes them, (n, vocabulary) in its own dtype, of ``states``, (n, width)."""
         if self.ends_with == "nothing":
-            return states.float()
-        logits = self._tail(states[None])[0] if self.ends_with == "tail" else self._head(states)
-        return logits.float()
+            return states
+        return self._tail(states[None])[0] if self.ends_with == "tail" else self._head(states)
 
     def _head(self, states: torch.Tensor) -> torch.Tensor:
         assert self.head is not None

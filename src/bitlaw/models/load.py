@@ -23,7 +23,7 @@ _models: OrderedDict[str, tuple[PreTrainedModel, tuple[object, ...]]] = OrderedD
 _tokenizers: OrderedDict[str, PreTrainedTokenizerBase] = OrderedDict()
 
 
-def load_model(location: Mapping[str, Any], dtype: str = "float32") -> PreTrainedModel:
+def load_model(location: Mapping[str, Any], dtype: str = "float32", *, compiled: bool = False) -> PreTrainedModel:
     """Return the model at ``location``, in evaluation mode and without gradients.
 
     A few models are kept: the same object is returned again as long as its files and its parameters are unchanged,
@@ -33,6 +33,7 @@ def load_model(location: Mapping[str, Any], dtype: str = "float32") -> PreTraine
         location: ``pretrained`` (folder or hub repository), ``revision``, ``trust_remote_code``, and ``device``: where
             to put it (``auto``, ``cpu``, ``cuda``, ``cuda:1``; by default the CPU).
         dtype: ``float32``, ``bfloat16`` or ``float16``; weights are converted to it.
+        compiled: whether all but its head goes through ``torch.compile``, for inputs of one shape.
 
     Raises:
         UserError: the model is not there, is no causal language model, or its weights are incomplete, or there is no
@@ -41,7 +42,7 @@ def load_model(location: Mapping[str, Any], dtype: str = "float32") -> PreTraine
     import torch
 
     folder, device = local_folder(location), resolve(str(location.get("device", "cpu")))
-    key = f"{cache_key(folder)} {dtype} {device}"
+    key = f"{cache_key(folder)} {dtype} {device} {compiled}"
     if key in _models:
         model, state = _models.pop(key)
         if _state(model) == state:
@@ -52,6 +53,10 @@ def load_model(location: Mapping[str, Any], dtype: str = "float32") -> PreTraine
     _check_room(location, dtype, device)
     model = _load(folder, dtype, bool(location.get("trust_remote_code")))
     torch.nn.Module.to(model, device).eval().requires_grad_(False)
+    if compiled:
+        if model.base_model is model:
+            raise UserError(f"{type(model).__name__} has no body beside its head that could be compiled")
+        torch.nn.Module.compile(model.base_model, dynamic=False)
     _models[key] = (model, _state(model))
     return model
 

@@ -12,7 +12,7 @@ from bitlaw.stage import Job
 
 
 class EvaluateStage:
-    """Spec ``{"text": {"sha256"}, "window", "stride", "max_tokens", "batch", "dtype"}``.
+    """Spec ``{"text": {"sha256"}, "window", "stride", "max_tokens", "batch", "dtype", "compile"}``.
 
     Parents: ``model``, and ``quantized`` unless it is the baseline.
 
@@ -44,7 +44,7 @@ class EvaluateStage:
         about = read_json(job.one("model"))
         tokens = tokens_of(location, Path(job.hints["text"]), spec["text"]["sha256"], spec["max_tokens"])
         check_fits(tokens.ids, about, min(spec["window"], len(tokens)), "window")
-        model = load_model(location, spec["dtype"])
+        model = load_model(location, spec["dtype"], compiled=spec["compile"])
         text = Text(tokens.ids.to(model.device), spec["window"], spec["stride"], spec["batch"])
         key = (cache_key(local_folder(location)), str(model.device), *sorted((n, str(v)) for n, v in spec.items()))
         if job.inputs.get("quantized"):

@@ -162,6 +162,8 @@ class Evaluation(Section):
         max_tokens: use only the first tokens of the text; all if null.
         batch: windows computed at once. It is part of the key, for the sum's last digits depend on it.
         dtype: precision of the computation.
+        compile: whether the model goes through ``torch.compile``: faster on a GPU, after up to a minute for each
+            model. It is part of the key, for it rounds elsewhere.
     """
 
     text: TextEntry = CORPORA["pydoc"].Settings(source="pydoc")
@@ -171,6 +173,7 @@ class Evaluation(Section):
     max_tokens: int | None = Field(default=None, ge=2)
     batch: int = Field(default=16, ge=1)
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    compile: bool = False
 
     @field_validator("stride")
     @classmethod
