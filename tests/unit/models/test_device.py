@@ -15,7 +15,7 @@ from bitlaw.artifacts import read_header, read_json, read_tensors
 from bitlaw.errors import UserError
 from bitlaw.models import device, load
 from bitlaw.study.make import make_missing
-from projects import Project
+from projects import SMALL, Project
 
 GPU = torch.cuda.is_available()
 gpu = pytest.mark.skipif(not GPU, reason="there is no GPU")
@@ -102,7 +102,7 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory() -> None:
     assert device.no_memory(MemoryError()) is not None
 
 
-METHODS = ["rtn", "gptq", {"method": "gptq", "sequential": True}, "awq", "proxy"]
+METHODS = ["rtn", "gptq", {"name": "gptq", "sequential": True}, "awq", "proxy"]
 
 
 @gpu
@@ -117,18 +117,13 @@ def test_cpu_and_gpu_agree(tmp_path: Path, dtype: str, near: float) -> None:
             device=where,
             models=[{"source": "zoo", "name": name} for name in ("gpt2-0.4m", "llama-0.4m")],
             formats=["int4_b64", "mxint4_b32", "mxfp4_e2m1_b32", "nf4_b64", "int4_g128_asym"],
-            methods=METHODS[:2] + METHODS[3:],
+            methods=METHODS,
+            evaluation={**SMALL["evaluation"], "dtype": dtype},
         )
-        text = (
-            (root / "studies/small.yaml").read_text().replace("max_tokens: 200", f"max_tokens: 200\n  dtype: {dtype}")
-        )
-        (root / "studies/small.yaml").write_text(text)
         wanted = {"model", "calibrate", "factorize", "quantize", "evaluate"}
         assert not make_missing(project.plan(), wanted)
         made = sorted(root.glob("results/evaluate/**/*.json"))
-        assert read_header(made[0])["made_with"]["device"] == (
-            "cpu" if where == "cpu" else torch.cuda.get_device_name()
-        )
+        assert read_header(made[0])["made_with"]["device"] == device.name_of(where)
         losses[where] = {str(path.relative_to(root)): read_json(path)["nll"] for path in made}
     assert losses["cpu"].keys() == losses["cuda"].keys() and len(losses["cpu"]) == 2 * (1 + 5 * 5)
     apart = {path: abs(losses["cpu"][path] - losses["cuda"][path]) for path in losses["cpu"]}
