@@ -122,7 +122,9 @@ class Checkout:
         if "Nothing to be done" in printed:
             return {}
         table = printed.split("Job stats")[1].split("total")[0]
-        return {rule: int(count) for rule, count in re.findall(r"^\s*(\w+)\s+(\d+)\s*$", table, re.M) if rule != "all"}
+        # Snakemake's logger with colors writes a rule's name with blanks.
+        rows = re.findall(r"^\s*(\w+(?: \w+)*)\s+(\d+)\s*$", table, re.M)
+        return {rule.replace(" ", "_"): int(count) for rule, count in rows if rule != "all"}
 
     def view(self, name: str) -> bytes:
         """Return the content of a file under ``report/``."""

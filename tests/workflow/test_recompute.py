@@ -115,6 +115,17 @@ CASES: dict[str, tuple[Callable[[Checkout], None], dict[str, int]]] = {
     ),
     "the evaluation text": (write("evaluation.txt", 20), {"evaluate": 10, **FINAL}),
     "the evaluation's window": (override(evaluation={"window": 32, "stride": 31}), {"evaluate": 10, **FINAL}),
+    "one more evaluation": (
+        override(
+            evaluation=[STUDY["evaluation"], {**STUDY["evaluation"], "name": "short", "window": 32, "stride": 32}]
+        ),
+        {"evaluate": 10, **FINAL},
+    ),
+    "zero-shot tasks": (
+        override(tasks=[{"task": "lambada", "data": "evaluation.txt"}]),  # planning reads no question
+        {"zeroshot": 10, **FINAL},
+    ),
+    "output errors": (override(output_sqnr=True), {"output_error": 8, **FINAL}),
     "the seed of the fits": (override(seed=1), {"laws": 1, "report": 1}),
     "the laws": (override(laws=["kumar"]), {"laws": 1, "report": 1}),
     "the title": (override(title="Another title"), {"report": 1}),

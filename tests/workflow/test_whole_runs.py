@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -11,9 +12,12 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from checkout import STUDY, WHOLE, Checkout
+
+FINAL = {"table": 1, "laws": 1, "report": 1}
 
 VIEWS = ("table.parquet", "laws.json", "index.html")
 
@@ -32,6 +36,27 @@ def test_dvc_repro_gives_the_same_bytes_and_then_does_nothing(finished: Checkout
     assert second.stdout.count("didn't change, skipping") == 3
     status = checkout.run("dvc", "status")
     assert "up to date" in status.stdout, status.stdout + status.stderr
+    assert checkout.jobs() == {}
+
+
+def test_all_that_a_cell_can_be_measured_by(checkout: Checkout) -> None:
+    questions = [{"context": f"The {noun} of a", "continuation": "list"} for noun in ("end", "length", "type")]
+    (checkout.root / "last.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in questions), "utf-8")
+    before = pd.read_parquet(checkout.root / "report" / "table.parquet").set_index("key")
+    short = {**STUDY["evaluation"], "name": "short", "window": 32, "stride": 32, "dtype": "bfloat16"}
+    checkout.params(
+        evaluation=[STUDY["evaluation"], short], tasks=[{"task": "lambada", "data": "last.jsonl"}], output_sqnr=True
+    )
+    assert checkout.jobs() == {"evaluate": 10, "zeroshot": 10, "output_error": 8, **FINAL}
+    checkout.make()
+    table = pd.read_parquet(checkout.root / "report" / "table.parquet").set_index("key")
+    assert len(table) == 2 * len(before) and set(table["text"]) == {"evaluation", "short"}
+    again = table.loc[before.index]
+    measured = ["accuracy", "accuracy_stderr", "tasks", "output_sqnr_db"]
+    pd.testing.assert_frame_equal(again.drop(columns=measured), before.drop(columns=measured))
+    assert before[measured].isna().all(axis=None)
+    assert set(table["tasks"]) == {"lambada"} and table["accuracy"].between(0, 1).all()
+    assert (table["output_sqnr_db"].isna() == (table["format"] == "unquantized")).all()
     assert checkout.jobs() == {}
 
 
