@@ -120,7 +120,7 @@ def test_the_defaults_in_the_table_of_the_evaluation_are_those_of_the_code() -> 
     shown = {row[0]: row[2].strip("`") for row in rows(page("docs/study.md").split("## Calibration")[1], "key")}
     for name, field in Evaluation.model_fields.items():
         default = field.default.source if name == "text" else field.default
-        assert shown[name] == ("null" if default is None else str(default))
+        assert shown[name] == (default if isinstance(default, str) else json.dumps(default))
 
 
 def test_the_tables_of_the_tasks_are_those_of_the_code() -> None:
