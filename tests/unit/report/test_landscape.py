@@ -86,7 +86,7 @@ def test_nothing_without_a_landscape(table: pd.DataFrame) -> None:
 
 def test_the_page_has_the_section_and_its_entry_in_the_menu(table: pd.DataFrame) -> None:
     about: dict[str, Any] = {"title": "T", "study": "s", "keys": {"report": "r"}}
-    laws = {"laws": {}, "seed": 0, "bootstraps": 1}
+    laws = synthetic.laws(table, bootstraps=2)
     with_it = page(table, laws, **about, landscapes=landscapes(table))
     without = page(synthetic.table(families=FAMILIES), laws, **about)
     assert '<section id="landscape">' in with_it and '<a href="#landscape">' in with_it
