@@ -17,7 +17,7 @@ from bitlaw.laws import LAWS
 from bitlaw.methods import METHODS
 from bitlaw.models.sources import SOURCES
 from bitlaw.study.load import validate
-from bitlaw.study.params import Calibration, Evaluation, Study, Task, Tasks
+from bitlaw.study.params import Calibration, Evaluation, Landscape, Study, Task, Tasks
 from bitlaw.text import CORPORA
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -101,6 +101,7 @@ def classes() -> dict[str, Any]:
         "study": Study,
         "calibration": Calibration,
         "evaluation": Evaluation,
+        "landscape": Landscape,
         "task": Task,
         "tasks": Tasks,
         **sources,
@@ -121,6 +122,23 @@ def test_the_defaults_in_the_table_of_the_evaluation_are_those_of_the_code() -> 
     for name, field in Evaluation.model_fields.items():
         default = field.default.source if name == "text" else field.default
         assert shown[name] == (default if isinstance(default, str) else json.dumps(default))
+
+
+def test_the_defaults_in_the_table_of_the_landscape_are_those_of_the_code() -> None:
+    shown = {row[0]: row[2].strip("`") for row in rows(page("docs/study.md").split("## Landscape")[1], "key")}
+    for name, field in Landscape.model_fields.items():
+        default = field.default
+        said = "null" if default is None else f"[{', '.join(default)}]" if isinstance(default, tuple) else str(default)
+        assert shown.pop(name) == said
+    assert not shown
+
+
+def test_the_costs_of_a_landscape_are_those_of_its_defaults() -> None:
+    one = Landscape()
+    text = page("docs/landscape.md")
+    passes = 1 + len(one.kinds) * one.directions * one.points
+    assert f"{passes} by default | `probes` + `lanczos`; {one.probes + one.lanczos} by default" in text
+    assert f"2 + `error_points`; {2 + one.error_points} by default | 1 |" in text
 
 
 def test_the_tables_of_the_tasks_are_those_of_the_code() -> None:

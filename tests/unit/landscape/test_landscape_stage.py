@@ -117,12 +117,21 @@ def test_the_table_has_it(project: Project) -> None:
     assert table.loc["unquantized", names].isna().all() and not table.loc["int8_b64", names[2:]].isna().any()
 
 
+def test_the_page_shows_it(project: Project) -> None:
+    report = project.plan().grid.report
+    assert report.spec["landscapes"] == ["gpt2-0.1m"]
+    assert [one.key for one in report.parents["landscapes"]] == [landscapes(project)["gpt2-0.1m"].key]
+    html = (project.root / report.path).read_text("utf-8")
+    assert '<section id="landscape">' in html and "signal to noise of the weights" in html
+
+
 def test_a_study_without_the_section_has_empty_columns(tmp_path: Path) -> None:
     project = project_in(tmp_path / "p", formats=["int4_b64"])
     assert not landscapes(project)
     assert main(["run", "--root", str(project.root)]) == 0
     table = read_table(project.root / project.plan().grid.table.path)
     assert table[list(LANDSCAPE_COLUMNS)].isna().all(axis=None)
+    assert '<section id="landscape">' not in (project.root / project.plan().grid.report.path).read_text("utf-8")
 
 
 def test_noise_of_the_strength_of_a_cell_adds_what_the_trace_says() -> None:
