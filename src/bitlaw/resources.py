@@ -24,7 +24,7 @@ _TIMES = {
     "output_error": 4.0,
     "evaluate": 3.0,
     "zeroshot": 3.0,
-    "landscape": 12.0,
+    "landscape": 16.0,
 }
 """Memory of a stage in multiples of the model's weights in float32, with room to spare; docs/cluster.md has figures."""
 
