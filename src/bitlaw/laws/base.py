@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
+    from bitlaw.laws.inputs import Derived
+
     Array = np.ndarray[Any, np.dtype[np.float64]]
     Values = Mapping[str, Array]
 
@@ -146,6 +148,7 @@ class Law:
         pool: ``pool(rows) -> constants, notes``: how the law is fitted to the rows of one text and method whatever
             their formats, for the comparison; ``None`` for a law of the unquantized loss.
         group: column whose values have constants of their own when the law is pooled.
+        derived: inputs that follow from other columns, where the table does not have them.
         plain: what fitted constants mean, as the end of a sentence; gets by name those that have no groups and that
             the data determine, and is empty if these tell nothing.
         curve: input along which a fitted curve with its band is recorded; ``None`` for no curve.
@@ -165,6 +168,7 @@ class Law:
     damage: Callable[[Values, Values], Array] | None = None
     pool: Callable[[pd.DataFrame], tuple[tuple[Constant, ...], tuple[str, ...]]] | None = None
     group: str | None = None
+    derived: Mapping[str, Derived] = field(default_factory=dict)
     plain: Callable[[Mapping[str, float]], str] | None = None
     curve: str | None = None
 
@@ -179,7 +183,7 @@ def start(law: Law, table: pd.DataFrame, settings: LawSettings) -> Selection:
     import pandas as pd
 
     check(table)
-    table = derive(table, law.inputs)
+    table = derive(table, law.derived)
     for column in (law.target, *law.inputs):
         if column not in table.columns:
             raise UserError(f"law '{law.name}' needs the column '{column}', which the table does not have")

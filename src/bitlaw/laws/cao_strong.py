@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from bitlaw.laws.base import Constant, Law
 from bitlaw.laws.damage import DamageSettings, clipped_exp, problems
+from bitlaw.laws.inputs import block_values
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,8 +51,9 @@ LAW = Law(
     inputs=("n_params", "q_ratio", "block_values"),
     constants=(C, A, GAMMA_N, D, GAMMA_C),
     function=function,
-    select=problems(pool, "bits", "element"),
+    select=problems(pool, "bits", "element", mixed=True),
     pool=pool,
     settings=DamageSettings,
+    derived={"block_values": block_values},
     resample="model",
 )

@@ -44,7 +44,7 @@ LAW = Law(
     inputs=("n_params", "q_ratio"),
     constants=(C, A, GAMMA_N),
     function=function,
-    select=problems(pool, "format", ratios=True),
+    select=problems(pool, "format", mixed=True, ratios=True),
     pool=pool,
     settings=DamageSettings,
     resample="model",

@@ -17,11 +17,12 @@ from bitlaw.laws import bitlevel
 from bitlaw.laws.base import Law, Problem
 from bitlaw.laws.damage import grouped
 from bitlaw.laws.fit import optimum
-from bitlaw.laws.holdout import SITUATIONS, Fold, folds
-from bitlaw.laws.inputs import DERIVED, check, derive
+from bitlaw.laws.holdout import Fold, folds
+from bitlaw.laws.inputs import check, derive
 from bitlaw.laws.intervals import CLUSTERS
 from bitlaw.laws.model import Layout, Model
 from bitlaw.laws.record import criteria
+from bitlaw.laws.situations import CELL, CURVES, SITUATIONS
 from bitlaw.laws.solver import refit
 from bitlaw.table import UNQUANTIZED
 
@@ -41,7 +42,6 @@ DRAWS = 1000
 # A law that drifts off the table predicts anything; what is beyond a broken model counts as this many nats.
 MOST = 20.0
 LEAST_DAMAGE = 1e-6
-CELL, CURVES = "same cell", "bit-level curves"
 
 
 @dataclass(frozen=True)
@@ -87,8 +87,8 @@ def compare(
 
     check(table)
     laws = {name: law for name, law in sorted(laws.items()) if law.pool is not None}
-    names = {name for law in laws.values() for name in law.inputs}
-    table = derive(table, [name for name in DERIVED if name in names])
+    for law in laws.values():
+        table = derive(table, law.derived)
     quantized = table[(table["format"] != UNQUANTIZED) & table["finite"] & table["delta_nll"].notna()]
     kept = quantized[(quantized["delta_nll"] <= saturated_above) & quantized["n_params"].notna()]
     rule = (

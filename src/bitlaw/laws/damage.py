@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     Pool = Callable[[pd.DataFrame], tuple[tuple[Constant, ...], tuple[str, ...]]]
 
 ALWAYS = ("text", "window", "stride", "method")
-IF_VARIED = ("settings", "calibration_text", "calibration_samples", "calibration_length", "granularity")
+MIXES = ("granularity", "mix", "high", "select", "select_settings")
+IF_VARIED = ("settings", "calibration_text", "calibration_samples", "calibration_length", *MIXES)
 # What an input must vary by before an exponent can be read off it: bits within one model, and a factor of sizes.
 BITS_APART = 0.5
 SIZES_APART = 2.0
@@ -44,6 +45,13 @@ def drop_undamaged(selection: Selection) -> None:
     selection.drop(selection.rows["delta_nll"] <= 0, "delta_nll is zero or negative: it has no logarithm")
 
 
+def drop_mixed(selection: Selection) -> None:
+    """Leave the rows of which all weights were quantized, but for single ones that a method keeps."""
+    if "mix" in selection.rows.columns:
+        mix = selection.rows["mix"].astype("string").fillna("none")
+        selection.drop(mix != "none", "only a share of the weights was quantized, which the law does not know")
+
+
 def drop_saturated(selection: Selection, above: float) -> None:
     """Leave the rows that lose at most ``above`` nats per token."""
     selection.drop(selection.rows["delta_nll"] > above, f"saturated: delta_nll above {above:g} nats")
@@ -63,7 +71,12 @@ def grouped(
 
 
 def problems(
-    pool: Pool, *also: str, varied: tuple[str, ...] = IF_VARIED, bits: bool = False, ratios: bool = False
+    pool: Pool,
+    *also: str,
+    varied: tuple[str, ...] = IF_VARIED,
+    bits: bool = False,
+    mixed: bool = False,
+    ratios: bool = False,
 ) -> Callable[[Selection, DamageSettings], list[Problem]]:
     """Return the selection of a law of ``delta_nll``: a problem for each text and method.
 
@@ -72,11 +85,14 @@ def problems(
         also: further columns that are not mixed, ``element`` standing for the kind of element.
         varied: columns that are not mixed where a method ran with several values.
         bits: whether a problem must have cells of one model ``BITS_APART``.
+        mixed: whether the law knows cells in which only a share of the weights was quantized.
         ratios: whether only formats are of interest in which several shares of the weights were quantized.
     """
 
     def select(selection: Selection, settings: DamageSettings) -> list[Problem]:
         drop_undamaged(selection)
+        if not mixed:
+            drop_mixed(selection)
         drop_saturated(selection, settings.saturated_above)
         if ratios and len(selection.rows):
             several = selection.rows.groupby(["text", "method", "format"])["q_ratio"].transform("nunique") > 1

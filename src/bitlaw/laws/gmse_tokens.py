@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bitlaw.laws.base import Constant, Law
+from bitlaw.laws.ceiling import A, C, G, S, Settings, noise_and_size, plain, up_to
+from bitlaw.laws.ceiling import pool as without_tokens
 from bitlaw.laws.damage import clipped_exp, problems, tokens_vary
-from bitlaw.laws.gmse import A, C, G, S, Settings, noise_and_size, plain, up_to
-from bitlaw.laws.gmse import pool as of_gmse
+from bitlaw.laws.format_noise import format_noise
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,7 +29,7 @@ def function(inputs: Values, constants: Values) -> Array:
 
 def pool(rows: pd.DataFrame) -> tuple[tuple[Constant, ...], tuple[str, ...]]:
     """Hold what the rows cannot tell."""
-    (_, a, g, s), notes = of_gmse(rows)
+    (_, a, g, s), notes = without_tokens(rows)
     if tokens_vary(rows):
         return (SCALE, a, g, H, s), notes
     note = "h is held at 0: the training tokens do not vary independently of the parameters."
@@ -44,9 +45,10 @@ LAW = Law(
     inputs=("n_params", "n_tokens", "q_ratio", "gmse"),
     constants=(SCALE, A, G, H, S),
     function=function,
-    select=problems(pool),
+    select=problems(pool, mixed=True),
     pool=pool,
     settings=Settings,
+    derived={"gmse": format_noise},
     resample="model",
     plain=plain,
 )

@@ -10,12 +10,6 @@ from bitlaw.table import element_kind
 if TYPE_CHECKING:
     import pandas as pd
 
-SITUATIONS = {
-    "family": "a family that was not measured",
-    "size": "models larger than all that were measured",
-    "bits": "fewer bits than were measured",
-    "kind": "a kind of format that was not measured",
-}
 LEAST_LEFT = 5
 ROLLS = 3
 
@@ -25,7 +19,7 @@ class Fold:
     """Rows that are held out together.
 
     Attributes:
-        situation: a key of ``SITUATIONS``.
+        situation: a key of ``bitlaw.laws.situations.SITUATIONS``.
         name: which.
         held: the rows, bool of shape (n,).
     """

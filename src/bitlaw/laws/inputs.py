@@ -8,13 +8,16 @@ from bitlaw.errors import UserError
 from bitlaw.table import UNQUANTIZED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping
 
     import pandas as pd
 
+    Derived = Callable[[pd.DataFrame], pd.Series[float]]
+
 # What says which cell a row is, as far as a table has it.
 IDENTITY = (
-    *("model", "source", "format", "method", "settings", "seed", "q_ratio", "mix", "granularity", "trial"),
+    *("model", "source", "format", "method", "settings", "seed", "q_ratio", "granularity"),
+    *("mix", "high", "select", "select_settings", "q_target", "trial"),
     *("activation_bits", "text", "text_sha256", "window", "stride", "calibration_text", "calibration_text_sha256"),
     *("calibration_samples", "calibration_length", "metric"),
 )
@@ -38,42 +41,19 @@ def check(table: pd.DataFrame) -> None:
         raise UserError(f"'{label}' is the label of {texts[label]} different texts: losses on them must not be mixed")
 
 
-def derive(table: pd.DataFrame, names: Iterable[str]) -> pd.DataFrame:
-    """Return ``table`` with those of the derived columns ``names`` that it does not have; see ``DERIVED``."""
-    missing = {name: DERIVED[name](table) for name in names if name in DERIVED and name not in table.columns}
+def derive(table: pd.DataFrame, derived: Mapping[str, Derived]) -> pd.DataFrame:
+    """Return ``table`` with those columns of ``derived`` that it does not have."""
+    missing = {name: of(table) for name, of in derived.items() if name not in table.columns}
     return table.assign(**missing) if missing else table
 
 
-def _gmse(table: pd.DataFrame) -> pd.Series[float]:
-    """Return each format's relative squared error on normal numbers, 0 unquantized; NaN for what is no format here."""
-    from bitlaw.formats import grammar
-    from bitlaw.formats.gmse import gmse
-
-    known = {UNQUANTIZED: 0.0}
-    for name in table["format"].unique():
-        if name not in known:
-            try:
-                known[name] = gmse(grammar.parse(name))
-            except UserError:  # a source's own name
-                known[name] = float("nan")
-    return table["format"].map(known).astype("float64")
-
-
-def _block_values(table: pd.DataFrame) -> pd.Series[float]:
+def block_values(table: pd.DataFrame) -> pd.Series[float]:
     """Return how many values share a scale; NaN where that depends on the shape of the matrix."""
     import pandas as pd
 
     return pd.to_numeric(table["block"], errors="coerce").astype("float64")
 
 
-def _quantized(table: pd.DataFrame) -> pd.Series[float]:
+def quantized(table: pd.DataFrame) -> pd.Series[float]:
     """Return 1 for a quantized cell, 0 for a baseline."""
     return (table["format"] != UNQUANTIZED).astype("float64")
-
-
-DERIVED: Mapping[str, Callable[[pd.DataFrame], pd.Series[float]]] = {
-    "gmse": _gmse,
-    "block_values": _block_values,
-    "quantized": _quantized,
-}
-"""Columns that follow from others: noise of the format (Panferov et al. 2025), Q_b of Cao et al. 2024, 0 or 1."""

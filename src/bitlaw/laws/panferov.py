@@ -8,6 +8,8 @@ from pydantic import Field
 
 from bitlaw.laws.base import Constant, Law
 from bitlaw.laws.damage import DamageSettings, tokens_vary
+from bitlaw.laws.format_noise import format_noise
+from bitlaw.laws.inputs import quantized
 from bitlaw.laws.pretraining import with_baselines
 
 if TYPE_CHECKING:
@@ -73,10 +75,11 @@ LAW = Law(
     inputs=("n_params", "n_tokens", "q_ratio", "gmse", "quantized"),
     constants=(E, A, ALPHA, B, BETA, L, F, C),
     function=function,
-    select=with_baselines(pool, "family"),
+    select=with_baselines(pool, "family", mixed=True),
     pool=pool,
     group="family",
     damage=damage,
     settings=Settings,
+    derived={"gmse": format_noise, "quantized": quantized},
     resample="model",
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bitlaw.laws.base import Constant, LawSettings, Problem, Selection
-from bitlaw.laws.damage import ALWAYS, DamageSettings, drop_saturated, grouped, tokens_vary
+from bitlaw.laws.damage import ALWAYS, DamageSettings, drop_mixed, drop_saturated, grouped, tokens_vary
 from bitlaw.table import UNQUANTIZED
 
 if TYPE_CHECKING:
@@ -43,7 +43,10 @@ def unquantized(constants: tuple[Constant, ...], *, tokens: bool) -> Callable[[S
 
 
 def with_baselines(
-    pool: Callable[[pd.DataFrame], tuple[tuple[Constant, ...], tuple[str, ...]]], group: str, *also: str
+    pool: Callable[[pd.DataFrame], tuple[tuple[Constant, ...], tuple[str, ...]]],
+    group: str,
+    *also: str,
+    mixed: bool = False,
 ) -> Callable[[Selection, DamageSettings], list[Problem]]:
     """Return the selection of a law of the loss through an effective size: quantized cells and their baselines.
 
@@ -51,10 +54,13 @@ def with_baselines(
         pool: the law's ``pool``.
         group: column whose values have constants of their own.
         also: columns that are not mixed, beside text and method.
+        mixed: whether the law knows cells in which only a share of the weights was quantized.
     """
 
     def select(selection: Selection, settings: DamageSettings) -> list[Problem]:
         selection.drop(selection.rows["family"].isna(), "the model has no family")
+        if not mixed:
+            drop_mixed(selection)
         drop_saturated(selection, settings.saturated_above)
         quantized = selection.rows["format"] != UNQUANTIZED
         baselines = selection.rows[~quantized]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from bitlaw.laws.base import Constant, Law
 from bitlaw.laws.damage import DamageSettings, clipped_exp, hold_n, hold_unvaried, problems
+from bitlaw.laws.inputs import block_values
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,8 +51,9 @@ LAW = Law(
     inputs=("n_params", "bits", "calibration_samples", "block_values"),
     constants=(A, ALPHA, BETA, GAMMA, DELTA),
     function=function,
-    select=problems(pool, varied=("settings", "calibration_text", "granularity")),
+    select=problems(pool, varied=("settings", "calibration_text")),
     pool=pool,
     settings=DamageSettings,
+    derived={"block_values": block_values},
     resample="model",
 )

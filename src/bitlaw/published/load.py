@@ -36,7 +36,7 @@ EXTRA = {
     "note": "string",
     "reference": "string",
 }
-"""Columns that the published table has beside those of ``bitlaw.table``."""
+"""Columns that the published table has, those of ``bitlaw.table`` or beside them."""
 
 _TAKEN = ("source", "model", "format", "bits", "effective_bits", "method", "settings", "q_ratio", "text", "window")
 _CALIBRATION = ("calibration_text", "calibration_samples", "calibration_length")
@@ -187,12 +187,15 @@ def load(names: Iterable[str] | None = None, *, folder: Traversable | None = Non
     rows, extras = [], []
     for cell, place in cells:
         model, source, baseline = models.get(cell.model), sources[cell.source], baselines.get(_of(cell, _BASELINE))
-        rows.append({**_row(cell, model, baseline), **_calibrated(cell, source), "key": place})
-        extras.append(_extra(cell, model, source, baseline))
+        more = _extra(cell, model, source, baseline)
+        rows.append({**_row(cell, model, baseline), **more, **_calibrated(cell, source), "key": place})
+        extras.append(more)
+    declared = {column.name for column in COLUMNS}
+    beside = {name: dtype for name, dtype in EXTRA.items() if name not in declared}
     extra = pd.DataFrame(
         extras,
         index=[row["key"] for row in rows],
-    )[list(EXTRA)].astype(EXTRA)
+    )[list(beside)].astype(beside)
     return frame(rows).join(extra, on="key").astype({"key": "string"})
 
 
@@ -261,6 +264,7 @@ def _row(cell: Cell, model: Model | None, baseline: float | None) -> dict[str, A
         "perplexity": cell.value if loss else math.nan,
         "finite": loss and math.isfinite(nll),
         "stride": cell.window,
+        "mix": cell.granularity or "none" if 0.0 < cell.q_ratio < 1.0 else "none",
     }
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from bitlaw.laws.compare import CELL, CURVES
-from bitlaw.laws.holdout import SITUATIONS
+from bitlaw.laws.situations import CELL, CURVES, SITUATIONS
 from bitlaw.report import words
 
 if TYPE_CHECKING:
