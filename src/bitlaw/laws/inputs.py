@@ -18,7 +18,17 @@ if TYPE_CHECKING:
 IDENTITY = (
     *("model", "source", "format", "method", "settings", "seed", "q_ratio", "granularity"),
     *("mix", "high", "select", "select_settings", "q_target", "trial"),
-    *("activation_bits", "text", "text_sha256", "window", "stride", "calibration_text", "calibration_text_sha256"),
+    *(
+        "activation_bits",
+        "text",
+        "text_sha256",
+        "window",
+        "stride",
+        "eval_tokens",
+        "dtype",
+        "calibration_text",
+        "calibration_text_sha256",
+    ),
     *("calibration_samples", "calibration_length", "metric"),
 )
 
