@@ -6,6 +6,7 @@ import re
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
+from pydoc_data.topics import topics
 from typing import Any
 
 import pytest
@@ -118,8 +119,10 @@ def test_cpu_and_gpu_agree(tmp_path: Path, dtype: str, near: float) -> None:
             models=[{"source": "zoo", "name": name} for name in ("gpt2-0.4m", "llama-0.4m")],
             formats=["int4_b64", "mxint4_b32", "mxfp4_e2m1_b32", "nf4_b64", "int4_g128_asym"],
             methods=METHODS,
-            evaluation={**SMALL["evaluation"], "dtype": dtype},
+            calibration={**SMALL["calibration"], "samples": 16, "length": 128},
+            evaluation={**SMALL["evaluation"], "window": 128, "stride": 127, "max_tokens": 4000, "dtype": dtype},
         )
+        (root / "words.txt").write_text("\n\n".join(topics[name] for name in sorted(topics)[:30]))
         wanted = {"model", "calibrate", "factorize", "quantize", "evaluate"}
         assert not make_missing(project.plan(), wanted)
         made = sorted(root.glob("results/evaluate/**/*.json"))
@@ -127,10 +130,11 @@ def test_cpu_and_gpu_agree(tmp_path: Path, dtype: str, near: float) -> None:
         losses[where] = {str(path.relative_to(root)): read_json(path)["nll"] for path in made}
     assert losses["cpu"].keys() == losses["cuda"].keys() and len(losses["cpu"]) == 2 * (1 + 5 * 5)
     apart = {path: abs(losses["cpu"][path] - losses["cuda"][path]) for path in losses["cpu"]}
-    rounded = {path: value for path, value in apart.items() if "-gptq" not in path and "-awq" not in path}
-    assert max(rounded.values()) < near
-    # A last digit of a Hessian may turn a code, and that others: these agree as far as the loss does not care.
-    assert max(apart.values()) < max(near, 2e-2)
+    looks = {path for path in apart if re.search(r"-(gptq|awq)/", path)}
+    print(sorted(apart.items(), key=lambda item: -item[1])[:12])
+    assert max(value for path, value in apart.items() if path not in looks) < near
+    # The last digits of a Hessian turn a few codes, each of which turns others: no loss is better, they only differ.
+    assert max(apart[path] for path in looks) < near + 0.01
     for path in (tmp_path / "cpu").glob("results/quantize/**/*-rtn/*.safetensors"):
         one, _ = read_tensors(path)
         other, _ = read_tensors(tmp_path / "cuda" / path.relative_to(tmp_path / "cpu"))
