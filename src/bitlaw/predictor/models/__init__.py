@@ -1,0 +1,1 @@
+"""The models that predict: baselines and candidates. One file, one model."""
