@@ -32,6 +32,7 @@ class Model:
         learn: ``learn(rows, y, seed) -> predict``; ``rows`` are features (``bitlaw.predictor.features``), ``y`` the
             target, and ``predict`` maps other rows to the predicted target.
         complexity: rank among the candidates: of about equal ones the lowest is chosen.
+        law: whether it is a closed form, which has an answer outside of what was measured and is fitted at once.
         needs: features that must be there for every row.
         source: the paper that it is from.
     """
@@ -41,6 +42,7 @@ class Model:
     role: Literal["baseline", "candidate"]
     learn: Callable[[pd.DataFrame, Array, int], Predict]
     complexity: int = 0
+    law: bool = False
     needs: tuple[str, ...] = ()
     source: str = ""
 

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
 BROKEN = 2.0
 """Losses added beyond this many nats count as this many where a model is chosen: such a language model is broken."""
-TOLERANCE = 1.1
+TOLERANCE = 1.05
 FEWEST_FAMILIES = 3
+GROUPS = 5
 
 
 def usable(rows: pd.DataFrame) -> dict[str, Model]:
@@ -85,7 +86,7 @@ def cross(rows: pd.DataFrame, y: Array, models: dict[str, Model], seed: int, *, 
     families = rows["family"].astype(str).to_numpy()
     names = sorted(set(families))
     if len(names) < FEWEST_FAMILIES:
-        raise UserError(f"{len(names)} families are too few to leave one out; it takes {FEWEST_FAMILIES}")
+        raise UserError(f"{len(names)} families or models are too few to leave one out; it takes {FEWEST_FAMILIES}")
     single = {name: np.empty(len(y)) for name in models}
     double: dict[str, dict[tuple[str, str], Array]] = {name: {} for name in models}
     for i, held in enumerate(names):
@@ -98,6 +99,29 @@ def cross(rows: pd.DataFrame, y: Array, models: dict[str, Model], seed: int, *, 
                 double[name][held, other] = predict(rows[beside])
                 double[name][other, held] = predict(rows[out])
     return Crossed(families, single, double)
+
+
+def groups(rows: pd.DataFrame) -> Array:
+    """Return what is left out together to choose a model: families, or (of fewer than three) groups of models."""
+    import numpy as np
+
+    families = rows["family"].astype(str).to_numpy()
+    if len(set(families)) >= FEWEST_FAMILIES:
+        return np.asarray(families)
+    models = sorted(set(rows["model"]))
+    return np.array([f"models {models.index(model) % GROUPS + 1}" for model in rows["model"]])
+
+
+def chosen(rows: pd.DataFrame, y: Array, names: dict[str, Model], seed: int) -> tuple[str, Array, Array]:
+    """Return which of ``names`` does best on groups left out, its predictions there (n,), and the groups (n,).
+
+    Raises:
+        UserError: fewer than ``FEWEST_FAMILIES`` groups, that is, models.
+    """
+    left_out = groups(rows)
+    crossed = cross(rows.assign(family=left_out), y, names, seed, nested=False)
+    name = choose({name: judged(y, values) for name, values in crossed.single.items()})
+    return name, crossed.single[name], left_out
 
 
 def _fitted(models: dict[str, Model], rows: pd.DataFrame, y: Array, train: Array, seed: int) -> dict[str, Predict]:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 ROW, WHOLE = 12.0, 22.0
 """log2 of the weights that share a scale where it is one a row, or one a matrix: rows of 4,096, matrices of 4 M."""
+FLOOR = 1e-4
+"""Losses of random noise below this (nats per token) are the noise of the measurement."""
 DB_PER_BIT = 20 * math.log10(2)
 
 
@@ -51,13 +53,13 @@ FEATURES: tuple[Feature, ...] = (
     Feature("q_ratio", "mix", "share of the weights quantized", 1),
     Feature("log_radial", "landscape", "logarithm of the loss that random noise of the same SQNR adds", 1),
     Feature("step_db", "landscape", "SQNR at which the loss begins to climb", 1),
-    Feature("width_db", "landscape", "width of that climb"),
+    Feature("step_width_db", "landscape", "width of that climb"),
     Feature("log_trace", "landscape", "logarithm of the trace of the Hessian"),
 )  # fmt: skip
 LABELS = ("model", "family", "format", "element", "kind", "method", "n_total", "key")
 CATEGORIES = {"method": "method", "kind": "format"}
-_LOGS = {"log_n": "n_params", "log_d": "n_tokens", "log_radial": "radial_delta_nll", "log_trace": "hessian_trace"}
-_TAKEN = ("bits", "effective_bits", "q_ratio", "base_nll", "step_db", "width_db")
+_LOGS = {"log_n": "n_params", "log_d": "n_tokens", "log_trace": "hessian_trace"}
+_TAKEN = ("bits", "effective_bits", "q_ratio", "base_nll", "step_db", "step_width_db")
 
 
 def features(cells: Cells) -> pd.DataFrame:
@@ -89,6 +91,8 @@ def features_of(rows: pd.DataFrame) -> pd.DataFrame:
     found["gmse_db"] = [format_db(name) for name in rows["format"]]
     rtn = _of_rtn(rows)
     found["output_sqnr_db"] = rtn["output_sqnr_db"]
+    radial = rtn["radial_delta_nll"].fillna(_number(rows, "radial_delta_nll"))
+    found["log_radial"] = np.log(radial.where(radial > 0).fillna(FLOOR).where(radial.notna()).clip(lower=FLOOR))
     known = rtn["sqnr_db"].fillna(found["gmse_db"])
     # A format that only its source knows: a bit is 6 dB, from where the known formats stand on average.
     above = (known - DB_PER_BIT * found["effective_bits"]).mean()
@@ -131,12 +135,13 @@ def _log_block(block: object) -> float:
 
 
 def _of_rtn(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the SQNR of weights and outputs that rounding to nearest gives for the model and format of each row."""
+    """Return what rounding to nearest does for the model and format of each row, by the table's cell of method rtn."""
     import pandas as pd
 
-    shown = pd.DataFrame({name: _number(rows, name) for name in ("sqnr_db", "output_sqnr_db", "q_ratio")})
+    names = ("sqnr_db", "output_sqnr_db", "radial_delta_nll")
+    shown = pd.DataFrame({name: _number(rows, name) for name in (*names, "q_ratio")})
     by = [rows["model"].astype(str), rows["format"].astype(str), shown["q_ratio"].fillna(1.0).round(6)]
-    rtn = shown[["sqnr_db", "output_sqnr_db"]].where((rows["method"] == "rtn").fillna(False))
+    rtn = shown[list(names)].where((rows["method"] == "rtn").fillna(False))
     return rtn.groupby(by, sort=False).transform("mean")
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from bitlaw.errors import UserError, unknown
 from bitlaw.predictor.base import learn
 from bitlaw.predictor.conformal import calibrate, covered
-from bitlaw.predictor.crossed import FEWEST_FAMILIES, Crossed, candidates, choose, cross, judged, usable
+from bitlaw.predictor.crossed import FEWEST_FAMILIES, candidates, choose, chosen, cross, groups, judged, usable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -81,14 +81,14 @@ def largest(cells: Cells, rows: pd.DataFrame, seed: int, up_to: float | None = N
         out = size > up_to
     _check(out, "largest models")
     predicted = _fold_predictions(rows, cells.y, ~out, seed)
-    chosen = _chosen(rows[~out], cells.y[~out], seed)
-    predicted[CHOSEN] = predicted[chosen]
+    best = _chosen(rows[~out], cells.y[~out], seed)
+    predicted[CHOSEN] = predicted[best]
     y, rows = cells.y[out], rows[out]
     held = sorted(set(rows["model"]))
-    folds = [_fold(f"{len(held)} models", chosen, y, predicted[CHOSEN], None)]
+    folds = [_fold(f"{len(held)} models", best, y, predicted[CHOSEN], None)]
     return {
         **_record("largest", rows, y, predicted, folds),
-        "final": chosen,
+        "final": best,
         "held_out": held,
         "points": _points(rows, y, predicted[CHOSEN]),
     }
@@ -104,7 +104,7 @@ def formats(cells: Cells, rows: pd.DataFrame, seed: int) -> dict[str, Any]:
     """
     import numpy as np
 
-    chosen = _chosen(rows, cells.y, seed)
+    best = _chosen(rows, cells.y, seed)
     predicted = {name: np.empty(len(rows)) for name in (*usable(rows), CHOSEN)}
     folds = []
     for element in sorted(set(rows["element"])):
@@ -112,10 +112,10 @@ def formats(cells: Cells, rows: pd.DataFrame, seed: int) -> dict[str, Any]:
         _check(out, f"cells of {element}")
         for name, values in _fold_predictions(rows, cells.y, ~out, seed).items():
             predicted[name][out] = values
-        predicted[CHOSEN][out] = predicted[chosen][out]
-        folds.append(_fold(element, chosen, cells.y[out], predicted[CHOSEN][out], None))
+        predicted[CHOSEN][out] = predicted[best][out]
+        folds.append(_fold(element, best, cells.y[out], predicted[CHOSEN][out], None))
     points = _points(rows, cells.y, predicted[CHOSEN])
-    return {**_record("format", rows, cells.y, predicted, folds), "final": chosen, "points": points}
+    return {**_record("format", rows, cells.y, predicted, folds), "final": best, "points": points}
 
 
 def run(name: str, cells: Cells, rows: pd.DataFrame, seed: int, up_to: float | None = None) -> dict[str, Any]:
@@ -130,12 +130,11 @@ def run(name: str, cells: Cells, rows: pd.DataFrame, seed: int, up_to: float | N
 
 
 def _chosen(rows: pd.DataFrame, y: Array, seed: int) -> str:
-    """Return the model that leave-one-family-out within ``rows`` chooses; the simplest if there are too few families."""
+    """Return the model that does best on families left out of ``rows``; the simplest if nothing can be left out."""
     names = candidates(usable(rows))
-    if rows["family"].nunique() < FEWEST_FAMILIES:
+    if len(set(groups(rows))) < FEWEST_FAMILIES:
         return min(names, key=lambda name: names[name].complexity)
-    crossed: Crossed = cross(rows, y, names, seed, nested=False)
-    return choose({name: judged(y, values) for name, values in crossed.single.items()})
+    return chosen(rows, y, names, seed)[0]
 
 
 def _fold_predictions(rows: pd.DataFrame, y: Array, train: Array, seed: int) -> dict[str, Array]:
@@ -178,7 +177,12 @@ def _record(
 ) -> dict[str, Any]:
     bits = rows["bits"].to_numpy("float64")
     by_bits = [
-        {"bits": int(one), "method": str(method), **_errors(y[own], predicted[CHOSEN][own])}
+        {
+            "bits": int(one),
+            "method": str(method),
+            **_errors(y[own], predicted[CHOSEN][own]),
+            "forest_median": _errors(y[own], predicted["forest"][own])["median"],
+        }
         for one in sorted(set(bits[bits == bits]))
         for method in sorted(set(rows["method"]))
         if (own := (bits == one) & (rows["method"] == method).to_numpy()).any()

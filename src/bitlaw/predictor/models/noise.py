@@ -10,6 +10,7 @@ MODEL = Model(
     title="noise law: a soft step of the SQNR",
     role="candidate",
     complexity=1,
+    law=True,
     learn=learner(("noise_db",)),
     needs=("noise_db",),
 )

@@ -10,6 +10,7 @@ MODEL = Model(
     title="noise law with size and unquantized loss",
     role="candidate",
     complexity=3,
+    law=True,
     learn=learner(("noise_db", "log_n", "base_nll")),
     needs=("noise_db", "log_n", "base_nll"),
 )

@@ -10,6 +10,7 @@ MODEL = Model(
     title="noise law along the model's radial profile",
     role="candidate",
     complexity=2,
+    law=True,
     learn=learner(("log_radial",)),
     needs=("log_radial",),
 )
