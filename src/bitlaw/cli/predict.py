@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from typing import Any
 
 from bitlaw.cli.base import Command
@@ -14,9 +15,14 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     from bitlaw.predictor.training import add_tables
 
     parser.add_argument(
-        "--model", required=True, metavar="NAME", help="a model folder, a model of the table, or a name that tells its size"
+        "--model",
+        required=True,
+        metavar="NAME",
+        help="a model folder, a model of the table, or a name that tells its size",
     )
-    parser.add_argument("--format", required=True, metavar="NAME", help="the number format; `bitlaw formats` lists them")
+    parser.add_argument(
+        "--format", required=True, metavar="NAME", help="the number format; `bitlaw formats` lists them"
+    )
     parser.add_argument("--method", required=True, metavar="NAME", help="the rounding method, such as rtn or gptq")
     parser.add_argument("--nll", type=float, help="loss of the unquantized model in nats per token, if you know it")
     parser.add_argument("--params", type=float, metavar="N", help="non-embedding parameters, if the name does not tell")
@@ -57,12 +63,18 @@ def lines(answer: dict[str, Any]) -> list[str]:
     ]
     for part in answer["reasons"]["parts"]:
         if abs(part["adds"]) > 1e-6:
-            values = ", ".join(f"{name} {_shown(value)}" for name, value in part["values"].items() if value == value)
+            values = ", ".join(f"{name} {_shown(value)}" for name, value in part["values"].items() if _known(value))
             said.append(f"    {part['adds']:+.4g} nats from {part['group']}: {values}")
-    said.append(f"  nearest measured cell: {near['model']}, {near['format']}, {near['method']}: {near['delta_nll']:+.4g}")
+    said.append(
+        f"  nearest measured cell: {near['model']}, {near['format']}, {near['method']}: {near['delta_nll']:+.4g}"
+    )
     said += [f"  assumed: {line}" for line in answer["assumed"]]
     said += [f"  extrapolates: {line}" for line in answer["extrapolates"]]
     return said
+
+
+def _known(value: Any) -> bool:
+    return isinstance(value, str) or not math.isnan(value)
 
 
 def _shown(value: Any) -> str:

@@ -21,7 +21,10 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--target", metavar="NAME", default="delta_nll", help="delta_nll (default) or accuracy_drop")
     parser.add_argument(
-        "--up-to", metavar="N", type=float, help="protocol largest: learn from models of at most N parameters, as 13.5e9"
+        "--up-to",
+        metavar="N",
+        type=float,
+        help="protocol largest: learn from models of at most N parameters, as 13.5e9",
     )
     parser.add_argument("--seed", type=int, default=0, help="of the fits (default: 0)")
     parser.add_argument("--json", action="store_true", help="print JSON")

@@ -136,13 +136,13 @@ def _with_target(rows: pd.DataFrame, target: str) -> pd.DataFrame:
         raise UserError("the table has no zero-shot accuracy")
     rows = rows[rows["accuracy"].notna()].copy()
     whole = rows[rows["format"] == UNQUANTIZED].drop_duplicates(["model", "text"]).set_index(["model", "text"])
-    best = whole["accuracy"].reindex(list(zip(rows["model"], rows["text"], strict=True))).to_numpy("float64")
+    best = whole["accuracy"].reindex(list(zip(rows["model"], rows["text"], strict=True))).astype("float64")
+    best.index = rows.index
     if "baseline_accuracy" in rows:
-        best = rows["baseline_accuracy"].fillna(dict(zip(rows.index, best, strict=True))).to_numpy("float64")
+        best = rows["baseline_accuracy"].astype("float64").fillna(best)
     # A task has no loss of its own: what the model starts from is what it gets wrong unquantized.
-    base = base[rows.index].astype("float64")
-    base = base.where(base.notna(), dict(zip(rows.index, 1.0 - best, strict=True)))
-    return rows.assign(y=best - rows["accuracy"].to_numpy("float64"), base_nll=base)
+    base = base[rows.index].astype("float64").fillna(1.0 - best)
+    return rows.assign(y=best - rows["accuracy"].astype("float64"), base_nll=base)
 
 
 def _refuse_duplicates(rows: pd.DataFrame) -> None:

@@ -76,7 +76,7 @@ def calibrate(y: Array, predicted: Array, families: Array, coverage: float = 0.9
     return Margins(tuple((widened * low).tolist()), tuple((widened * high).tolist()), widened, coverage)
 
 
-def _quantiles(errors: Array, level: Array, families: Array, coverage: float) -> tuple[Array, Array]:
+def _quantiles(errors: Array, level: Any, families: Array, coverage: float) -> tuple[Array, Array]:
     """Return the lower and upper quantile of the errors at each level, each family counting the same."""
     import numpy as np
 
@@ -103,11 +103,11 @@ def _quantile(values: Array, weights: Array, share: float) -> float:
     return float(values[order][min(len(values) - 1, int(np.searchsorted(total, share * total[-1] - 1e-12)))])
 
 
-def _reach(errors: Array, level: Array, low: Array, high: Array) -> Array:
+def _reach(errors: Array, level: Any, low: Array, high: Array) -> Array:
     """Return by what factor the margins must be widened to hold each error."""
     import numpy as np
 
-    return np.maximum(errors / high[level], errors / low[level])
+    return np.asarray(np.maximum(errors / high[level], errors / low[level]))
 
 
 def covered(y: Array, low: Array, high: Array) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bitlaw.errors import UserError
 from bitlaw.predictor import MODELS
@@ -65,7 +65,7 @@ class Crossed:
     double: dict[str, dict[tuple[str, str], Array]]
 
     def inner(self, name: str, family: str) -> tuple[Array, Array]:
-        """Return the rows outside ``family`` and the predictions for each of fits without its own family and ``family``."""
+        """Return the rows outside ``family``, and for each the prediction without its own family and ``family``."""
         import numpy as np
 
         places, values = [], []
@@ -83,7 +83,7 @@ def cross(rows: pd.DataFrame, y: Array, models: dict[str, Model], seed: int, *, 
     """
     import numpy as np
 
-    families = rows["family"].astype(str).to_numpy()
+    families: Any = rows["family"].astype(str).to_numpy()
     names = sorted(set(families))
     if len(names) < FEWEST_FAMILIES:
         raise UserError(f"{len(names)} families or models are too few to leave one out; it takes {FEWEST_FAMILIES}")
@@ -105,9 +105,9 @@ def groups(rows: pd.DataFrame) -> Array:
     """Return what is left out together to choose a model: families, or (of fewer than three) groups of models."""
     import numpy as np
 
-    families = rows["family"].astype(str).to_numpy()
+    families: Any = rows["family"].astype(str).to_numpy()
     if len(set(families)) >= FEWEST_FAMILIES:
-        return np.asarray(families)
+        return np.asarray(families, dtype=object)
     models = sorted(set(rows["model"]))
     return np.array([f"models {models.index(model) % GROUPS + 1}" for model in rows["model"]])
 

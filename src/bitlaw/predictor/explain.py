@@ -53,7 +53,7 @@ def reasons(predict: Predict, rows: pd.DataFrame, query: pd.DataFrame) -> dict[s
                 mixed.loc[at, name] = query[name].iloc[0]
     mixed["family"] = query["family"].iloc[0]
     values = dict(zip(chosen, predict(mixed).tolist(), strict=True))
-    parts = [
+    parts: list[dict[str, Any]] = [
         {"group": group, "adds": _shapley(group, groups, values), "values": _values(query, columns[group])}
         for group in groups
     ]
@@ -84,7 +84,7 @@ def beyond(rows: pd.DataFrame, query: pd.DataFrame) -> list[str]:
     for feature in present(rows):
         value, low, high = float(row[feature.name]), float(rows[feature.name].min()), float(rows[feature.name].max())
         slack = 1e-3 * abs(value)  # tables round
-        if value == value and not low - slack <= value <= high + slack:
+        if not math.isnan(value) and not low - slack <= value <= high + slack:
             shown = (math.exp(v) for v in (value, low, high)) if feature.name in _SIZES else (value, low, high)
             what = _SIZES.get(feature.name, feature.meaning)
             said.append("{}: {:.4g} is outside what was measured, {:.4g} to {:.4g}".format(what, *shown))

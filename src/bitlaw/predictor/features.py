@@ -20,6 +20,8 @@ ROW, WHOLE = 12.0, 22.0
 """log2 of the weights that share a scale where it is one a row, or one a matrix: rows of 4,096, matrices of 4 M."""
 FLOOR = 1e-4
 """Losses of random noise below this (nats per token) are the noise of the measurement."""
+ABOVE = -4.0
+"""SQNR less ``DB_PER_BIT`` for each bit, in dB, where no format of the table is known: that of four-bit integers."""
 DB_PER_BIT = 20 * math.log10(2)
 
 
@@ -47,7 +49,7 @@ FEATURES: tuple[Feature, ...] = (
     Feature("bits", "format", "bits of an element", -1),
     Feature("effective_bits", "format", "stored bits per weight, scales counted", -1),
     Feature("log_block", "format", "log2 of the weights that share a scale"),
-    Feature("noise_db", "format", "SQNR of the weights rounded to nearest, or of normal numbers if that is not known", -1),
+    Feature("noise_db", "format", "SQNR of the weights rounded to nearest, or else of normal numbers", -1),
     Feature("gmse_db", "format", "SQNR of normal numbers in the format", -1),
     Feature("output_sqnr_db", "outputs", "SQNR of the layers' outputs, weights rounded to nearest", -1),
     Feature("q_ratio", "mix", "share of the weights quantized", 1),
@@ -96,7 +98,7 @@ def features_of(rows: pd.DataFrame) -> pd.DataFrame:
     known = rtn["sqnr_db"].fillna(found["gmse_db"])
     # A format that only its source knows: a bit is 6 dB, from where the known formats stand on average.
     above = (known - DB_PER_BIT * found["effective_bits"]).mean()
-    found["noise_db"] = known.fillna(DB_PER_BIT * found["effective_bits"] + (above if above == above else -4.0))
+    found["noise_db"] = known.fillna(DB_PER_BIT * found["effective_bits"] + (ABOVE if math.isnan(above) else above))
     if found["noise_db"].isna().any():
         raise UserError("effective_bits is missing for some rows, so nothing is known of their formats")
     return found

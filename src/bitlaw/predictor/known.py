@@ -73,8 +73,8 @@ def find(name: str, table: pd.DataFrame, *, params: float | None = None) -> Know
     plain = {_plain(model): model for model in models.index}
     if _plain(name) in plain:
         own = models.loc[plain[_plain(name)]]
-        family = None if own["family"] is None or own["family"] != own["family"] else str(own["family"])
-        tokens = own["n_tokens"] if "n_tokens" in own else None
+        family = str(own["family"]) if isinstance(own["family"], str) else None
+        tokens = own.get("n_tokens")
         return Known(
             str(own.name), family, float(own["n_params"]), float(own["n_total"]), _number(tokens), notes=()
         )  # fmt: skip

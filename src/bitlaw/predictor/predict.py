@@ -130,8 +130,8 @@ def _query(cells: Cells, known: Known, fmt: Format, method: str, base: float) ->
     row = features_of(pd.DataFrame([found]))
     rtn = own[(own["format"] == str(fmt)) & (own["method"] == "rtn")]
     measured = rtn["sqnr_db"].astype("float64").mean() if "sqnr_db" in rtn else math.nan
-    exact = weights_db(known, fmt) if measured != measured else measured
-    row = row.assign(noise_db=exact) if exact == exact else row
+    exact = weights_db(known, fmt) if math.isnan(measured) else measured
+    row = row if math.isnan(exact) else row.assign(noise_db=exact)
     return row.assign(log_radial=_radial(own, float(row["noise_db"].iloc[0])))
 
 

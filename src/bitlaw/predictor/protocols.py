@@ -137,7 +137,7 @@ def _chosen(rows: pd.DataFrame, y: Array, seed: int) -> str:
     return chosen(rows, y, names, seed)[0]
 
 
-def _fold_predictions(rows: pd.DataFrame, y: Array, train: Array, seed: int) -> dict[str, Array]:
+def _fold_predictions(rows: pd.DataFrame, y: Array, train: Any, seed: int) -> dict[str, Array]:
     """Return for each model its predictions of the rows that are not in ``train``."""
     models: Iterator[tuple[str, Model]] = iter(usable(rows).items())
     return {name: learn(model, rows[train], y[train], seed)(rows[~train]) for name, model in models}
@@ -151,7 +151,8 @@ def _check(out: Array, what: str) -> None:
 def _params(rows: pd.DataFrame) -> pd.Series[float]:
     import numpy as np
 
-    return np.exp(rows["log_n"])
+    sizes: pd.Series[float] = np.exp(rows["log_n"])
+    return sizes
 
 
 def _fold(held: str, model: str, y: Array, predicted: Array, coverage: float | None) -> dict[str, Any]:
@@ -175,15 +176,15 @@ def _errors(y: Array, predicted: Array) -> dict[str, Any]:
 def _record(
     name: str, rows: pd.DataFrame, y: Array, predicted: dict[str, Array], folds: list[dict[str, Any]]
 ) -> dict[str, Any]:
-    bits = rows["bits"].to_numpy("float64")
+    bits = rows["bits"].fillna(0).astype("int64").to_numpy()
     by_bits = [
         {
-            "bits": int(one),
+            "bits": one,
             "method": str(method),
             **_errors(y[own], predicted[CHOSEN][own]),
             "forest_median": _errors(y[own], predicted["forest"][own])["median"],
         }
-        for one in sorted(set(bits[bits == bits]))
+        for one in sorted(set(bits.tolist()))
         for method in sorted(set(rows["method"]))
         if (own := (bits == one) & (rows["method"] == method).to_numpy()).any()
     ]

@@ -59,7 +59,9 @@ def add_tables(parser: argparse.ArgumentParser) -> None:
         action="append",
         help=f"a results table, or '{PUBLISHED}' for the results that come with bitlaw; may be given several times",
     )
-    parser.add_argument("--text", metavar="NAME", help="the evaluation text, as NAME or NAME@WINDOW, if there are several")
+    parser.add_argument(
+        "--text", metavar="NAME", help="the evaluation text, as NAME or NAME@WINDOW, if there are several"
+    )
     parser.add_argument("--root", metavar="FOLDER", help="the project folder (default: the nearest with a params.yaml)")
 
 

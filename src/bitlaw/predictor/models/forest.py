@@ -12,7 +12,17 @@ if TYPE_CHECKING:
 
     from bitlaw.predictor.base import Array, Predict
 
-NAMES = ("log_n", "base_nll", "bits", "effective_bits", "log_block", "noise_db", "step_db", "step_width_db", "log_trace")
+NAMES = (
+    "log_n",
+    "base_nll",
+    "bits",
+    "effective_bits",
+    "log_block",
+    "noise_db",
+    "step_db",
+    "step_width_db",
+    "log_trace",
+)
 
 
 def learn(rows: pd.DataFrame, y: Array, seed: int) -> Predict:

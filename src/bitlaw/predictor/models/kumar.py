@@ -42,7 +42,8 @@ def _by_line(lines: dict[tuple[str, ...], Callable[[pd.DataFrame], Array]], rows
     found = np.empty(len(rows))
     rows = rows.reset_index(drop=True)
     for (method, kind), part in rows.groupby(["method", "kind"], sort=True):
-        line = next(lines[key] for key in ((method, kind), (method,), ()) if key in lines)
+        keys: tuple[tuple[str, ...], ...] = ((str(method), str(kind)), (str(method),), ())
+        line = next(lines[key] for key in keys if key in lines)
         found[part.index.to_numpy()] = line(part)
     return found
 
@@ -55,16 +56,16 @@ def _line(rows: pd.DataFrame, y: Array) -> Callable[[pd.DataFrame], Array]:
     tokens = rows["log_d"].median()
 
     def shift(others: pd.DataFrame) -> Array:
-        return GAMMA_D * others["log_d"].fillna(tokens if tokens == tokens else 0.0).to_numpy("float64")
+        return GAMMA_D * others["log_d"].fillna(0.0 if np.isnan(tokens) else tokens).to_numpy("float64")
 
     def design(others: pd.DataFrame) -> Array:
         return np.stack([np.ones(len(others)), others["log_n"], others["effective_bits"]], axis=1).astype("float64")
 
     x, target, weights = design(rows), np.log(y) - shift(rows), np.ones(len(y))
-    slopes = np.zeros(3)
+    slopes: Array = np.zeros(3)
     for _ in range(20):  # Huber's estimate, by weights
         root = np.sqrt(weights)[:, None]
-        slopes = np.linalg.lstsq(x * root, target * root[:, 0], rcond=None)[0]
+        slopes = np.asarray(np.linalg.lstsq(x * root, target * root[:, 0], rcond=None)[0], dtype="float64")
         weights = np.minimum(1.0, 0.25 / np.maximum(np.abs(target - x @ slopes), 1e-9))
     return lambda others: np.exp(np.clip(design(others) @ slopes + shift(others), -50.0, 5.0))
 
