@@ -15,6 +15,8 @@ include: "workflow/rules/output_error.smk"
 include: "workflow/rules/zeroshot.smk"
 include: "workflow/rules/chunk.smk"
 include: "workflow/rules/laws.smk"
+include: "workflow/rules/predictor.smk"
+include: "workflow/rules/claims.smk"
 include: "workflow/rules/report.smk"
 
 

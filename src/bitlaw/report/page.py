@@ -8,7 +8,7 @@ from functools import cache
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from bitlaw.report import figures, landscape, lawtables, scales, words
+from bitlaw.report import figures, landscape, lawtables, predictions, scales, verdicts, words
 from bitlaw.report.headline import Cost, costs, headline, recovered
 from bitlaw.report.script import JAVASCRIPT
 from bitlaw.report.style import CSS
@@ -26,6 +26,8 @@ SECTIONS = (
     ("sizes", "Loss and size"),
     ("landscape", "Landscape"),
     ("laws", "Laws"),
+    ("predictor", "Predictor"),
+    ("claims", "Claims"),
     ("results", "Results"),
     ("provenance", "Provenance"),
 )
@@ -68,6 +70,10 @@ class Charts:
         )
 
 
+MORE = {"predictor": predictions.section, "claims": verdicts.section}
+"""Sections that a page may have, by the stage that they show."""
+
+
 def page(
     table: pd.DataFrame,
     laws: Mapping[str, Any],
@@ -76,6 +82,7 @@ def page(
     study: Any,
     keys: Mapping[str, Any],
     landscapes: Mapping[str, Any] | None = None,
+    more: Mapping[str, Any] | None = None,
 ) -> str:
     """Return the report as HTML.
 
@@ -86,7 +93,9 @@ def page(
         study: name or description of the study (JSON values), shown with the provenance.
         keys: keys of the report and of what it was made from, by role.
         landscapes: results of the landscape stage by the name of the model.
+        more: results of the stages ``predictor`` and ``claims``, as far as there are any.
     """
+    more = more or {}
     charts = Charts()
     lines = headline(table, laws)
     body = "\n".join(
@@ -96,6 +105,7 @@ def page(
             _sizes(table, charts),
             landscape.section(landscapes or {}, table, charts),
             _laws(table, laws, charts),
+            *(MORE[name](more[name], charts.figure) for name in MORE if name in more),
             _results(table),
             _provenance(table, laws, study, keys),
         ]

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Report:
-    """Spec: ``title``, ``study``. Parents: ``table``, ``laws``.
+    """Spec: ``title``, ``study``. Parents: ``table``, ``laws``, and perhaps ``predictor`` and ``claims``.
 
     If there are parents ``landscapes``, the spec's ``landscapes`` are the names of their models, in the same order.
     """
@@ -31,8 +31,11 @@ class Report:
         table, laws = read_table(job.one("table")), read_json(job.one("laws"))
         keys = {"report": job.header.key, **job.header.parents}
         found = map(read_json, job.inputs.get("landscapes", ()))
-        landscapes = dict(zip(job.spec.get("landscapes", ()), found, strict=True))
-        html = page(table, laws, title=job.spec["title"], study=job.spec["study"], keys=keys, landscapes=landscapes)
+        more = {
+            "landscapes": dict(zip(job.spec.get("landscapes", ()), found, strict=True)),
+            "more": {name: read_json(job.one(name)) for name in ("predictor", "claims") if name in job.inputs},
+        }
+        html = page(table, laws, title=job.spec["title"], study=job.spec["study"], keys=keys, **more)
         job.out.write_text(html, "utf-8")
 
 

@@ -30,12 +30,22 @@ class Grid:
         table: the results table.
         laws: the fitted laws; absent if the study fits none.
         report: the page.
+        predictor: how well losses are predicted where they are left out, if the study asks for it.
+        claims: what the papers say, tested on the table, if the study asks for it.
     """
 
     artifacts: tuple[Artifact, ...]
     table: Artifact
     laws: Artifact
     report: Artifact
+    predictor: Artifact | None = None
+    claims: Artifact | None = None
+
+    @property
+    def final(self) -> dict[str, Artifact]:
+        """What a run ends with, by stage: the artifacts above that the study has."""
+        found = {name: getattr(self, name) for name in ("table", "laws", "predictor", "claims", "report")}
+        return {name: artifact for name, artifact in found.items() if artifact is not None}
 
 
 def expand(loaded: Loaded) -> Grid:
@@ -66,12 +76,15 @@ def expand(loaded: Loaded) -> Grid:
     table = make("table", {"rows": [cell.row for cell in cells]}, _table_parents(cells), "")
     fits = {law.name: law.model_dump(mode="json", exclude={"name"}) for law in study.laws}
     laws = make("laws", {"laws": fits, "seed": study.seed, "bootstraps": study.bootstraps}, {"table": (table,)}, "")
+    asked = {name: wanted for name, wanted in (("predictor", study.predictor), ("claims", study.claims)) if wanted}
+    found = {name: make(name, {"seed": study.seed}, {"table": (table,)}, "") for name in asked}
     page: dict[str, Any] = {"title": study.title, "study": loaded.name}
     shown: dict[str, tuple[Artifact, ...]] = {"table": (table,), "laws": (laws,)}
+    shown |= {name: (artifact,) for name, artifact in found.items()}
     if around:
         page["landscapes"], shown["landscapes"] = list(around), tuple(around.values())
     report = make("report", page, shown, "")
-    return Grid((*artifacts, table, laws, report), table, laws, report)
+    return Grid((*artifacts, table, laws, *found.values(), report), table, laws, report, **found)
 
 
 @dataclass(frozen=True)

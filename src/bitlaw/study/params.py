@@ -279,6 +279,8 @@ class Study(Section):
         output_sqnr: whether errors of the linears' outputs on the calibration text are measured too.
         landscape: what is measured of the loss around the weights; nothing if null.
         laws: the laws fitted to the table.
+        predictor: whether to report how well losses are predicted where they are left out.
+        claims: whether to test what the papers claim on the table.
         bootstraps: bootstrap samples behind each interval.
         seed: of the fits and their bootstrap.
         device: where models are computed: ``cpu``, ``cuda``, ``cuda:1``, or ``auto`` for a GPU where there is one. It
@@ -297,6 +299,8 @@ class Study(Section):
     output_sqnr: bool = False
     landscape: Landscape | None = None
     laws: tuple[LawEntry, ...] = ()
+    predictor: bool = False
+    claims: bool = False
     bootstraps: int = Field(default=1000, ge=1)
     seed: Seed = 0
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:[0-9]+)?)$")

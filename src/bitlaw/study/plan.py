@@ -47,7 +47,7 @@ class Plan:
     def missing(self) -> dict[str, Artifact]:
         """The artifacts to make, by path, parents first."""
         needed: set[str] = set()
-        waiting = [self.grid.report, self.grid.table, self.grid.laws]
+        waiting = list(self.grid.final.values())
         while waiting:
             artifact = waiting.pop()
             if artifact.path not in self.have and artifact.path not in needed:

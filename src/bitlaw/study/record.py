@@ -187,8 +187,9 @@ class Records:
 
     def _key(self, name: str) -> str:
         for part, view in VIEWS.items():
-            if (Path.cwd() / name).resolve() == self._plan.root / view:
-                return str(getattr(self._plan.grid, part).key)
+            made = self._plan.grid.final.get(part)
+            if made is not None and (Path.cwd() / name).resolve() == self._plan.root / view:
+                return str(made.key)
         text = Path(name).name.partition(".")[0].lower()
         keys = sorted({*self._places, *self._planned})
         found = [key for key in keys if key.startswith(text)] if text else []
