@@ -24,7 +24,7 @@ def report(table: pd.DataFrame, seed: int) -> list[dict[str, Any]]:
     """
     found = []
     quantized = table[table["format"] != UNQUANTIZED]
-    names: list[str | None] = sorted(map(str, evaluations(quantized).index)) if len(quantized) else [None]
+    names: list[str | None] = [*sorted(map(str, evaluations(quantized).index))] if len(quantized) else [None]
     for name in names:
         one: dict[str, Any] = {"evaluation": name, "cells": 0, "excluded": {}, "records": {}, "refused": {}}
         found.append(one)
