@@ -18,7 +18,9 @@ PER_BIT = math.log(4)
 def test(rows: pd.DataFrame, seed: int) -> Outcome:
     """Compare proxy quantization with rounding to nearest, less what its extra bits would have gained."""
     cells = r.whole(rows)
-    found = r.pairs(cells, cells[cells["method"] == "rtn"], cells[cells["method"] == "proxy"], ("method", "settings", "q"))
+    found = r.pairs(
+        cells, cells[cells["method"] == "rtn"], cells[cells["method"] == "proxy"], ("method", "settings", "q")
+    )
     net = r.ratio(found) - PER_BIT * (found["bits_b"] - found["bits_a"])
     three = found["bits"] == 3
     at, rest = (mean(net[own], found.loc[own, "model"], seed) for own in (three, ~three))

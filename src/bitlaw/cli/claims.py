@@ -10,12 +10,11 @@ from typing import Any
 
 from bitlaw.artifacts import replace_file
 from bitlaw.cli.base import Command
+from bitlaw.cli.tables import add_tables, named
 from bitlaw.errors import UserError
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    from bitlaw.predictor.training import add_tables
-
     parser.add_argument("name", nargs="*", help="claims to test (default: all)")
     parser.add_argument("--seed", type=int, default=0, help="of the resamples (default: 0)")
     parser.add_argument("--json", action="store_true", help="print JSON, with the points of the figures")
@@ -27,7 +26,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     from bitlaw.claims.run import run
-    from bitlaw.predictor.training import named, read
+    from bitlaw.predictor.training import read
 
     table = read(named(options))
     if options.text is not None:

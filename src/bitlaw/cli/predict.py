@@ -8,12 +8,11 @@ import math
 from typing import Any
 
 from bitlaw.cli.base import Command
+from bitlaw.cli.tables import add_tables, own
 from bitlaw.formats import grammar
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    from bitlaw.predictor.training import add_tables
-
     parser.add_argument(
         "--model",
         required=True,
@@ -39,7 +38,7 @@ def _run(options: argparse.Namespace) -> int:
     fmt = grammar.parse(options.format)
     text, names = options.text, options.table
     if names is None:
-        names = [one for one in (training.PUBLISHED, training.own(options.root)) if one is not None]
+        names = [one for one in (training.PUBLISHED, own(options.root)) if one is not None]
         text = text or training.EVALUATION
     table = training.read(names)
     known = find(options.model, table, params=options.params)

@@ -12,7 +12,6 @@ from bitlaw.artifacts import read_table
 from bitlaw.errors import UserError
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Sequence
 
     import pandas as pd
@@ -32,13 +31,18 @@ def shipped() -> pd.DataFrame:
 def read(names: Sequence[str]) -> pd.DataFrame:
     """Return the rows of the tables ``names`` as one: Parquet files, or ``published`` for what comes with bitlaw.
 
+    A row that is in several of them, equal in all but its key, such as a model's unquantized loss, is taken once.
+
     Raises:
         UserError: a file that is not there, is no Parquet file, or is no results table.
     """
     import pandas as pd
 
     tables = [shipped() if name == PUBLISHED else _file(name) for name in names]
-    return tables[0] if len(tables) == 1 else pd.concat(tables, ignore_index=True)
+    if len(tables) == 1:
+        return tables[0]
+    joined = pd.concat(tables, ignore_index=True)
+    return joined.drop_duplicates([name for name in joined if name != "key"], ignore_index=True)
 
 
 def _file(name: str) -> pd.DataFrame:
@@ -49,43 +53,3 @@ def _file(name: str) -> pd.DataFrame:
     if missing:
         raise UserError(f"not a results table: it has no column '{missing[0]}'", place=name)
     return table
-
-
-def add_tables(parser: argparse.ArgumentParser) -> None:
-    """Add ``--table``, ``--text`` and ``--root``, which the commands on tables take."""
-    parser.add_argument(
-        "--table",
-        metavar="FILE",
-        action="append",
-        help=f"a results table, or '{PUBLISHED}' for the results that come with bitlaw; may be given several times",
-    )
-    parser.add_argument(
-        "--text", metavar="NAME", help="the evaluation text, as NAME or NAME@WINDOW, if there are several"
-    )
-    parser.add_argument("--root", metavar="FOLDER", help="the project folder (default: the nearest with a params.yaml)")
-
-
-def own(root: str | None) -> str | None:
-    """Return the results table of the project, if there is a project and it has one."""
-    from bitlaw.study.load import find_root
-    from bitlaw.study.publish import VIEWS
-
-    try:
-        path = find_root(Path(root) if root else None) / VIEWS["table"]
-    except UserError:
-        if root is not None:
-            raise
-        return None
-    return str(path) if path.is_file() else None
-
-
-def named(options: argparse.Namespace) -> list[str]:
-    """Return the tables that the options name: the project's own by default.
-
-    Raises:
-        UserError: none is named, and the project has none.
-    """
-    names = options.table or [one for one in [own(options.root)] if one is not None]
-    if not names:
-        raise UserError(f"no results yet; run `snakemake --cores N`, or give --table FILE or --table {PUBLISHED}")
-    return list(names)

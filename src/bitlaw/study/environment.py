@@ -21,6 +21,7 @@ _COMPUTING = {
     "tokenizers": ("tokenizers",),
     "numpy": ("numpy",),
     "scipy": ("scipy",),
+    "sklearn": ("scikit-learn",),
     "pandas": ("pandas",),
     "gguf": ("gguf",),
     "lm_eval": ("lm_eval",),

@@ -127,10 +127,10 @@ def test_the_commands(table: pd.DataFrame, tmp_path: Path, capsys: pytest.Captur
     said = capsys.readouterr().out
     assert said.startswith("opt-0.1m in int4_b64 by rtn, on manual@128:") and "90% interval" in said
     assert "nats from" in said
-    assert main(["predictor", "--table", str(file), "--protocol", "largest"]) == 0
+    assert main(["holdout", "--table", str(file), "--protocol", "largest"]) == 0
     said = capsys.readouterr().out
     assert "(baseline)" in said and "chosen" in said and "left out: bloom-1600000" in said
-    assert main(["predictor", "--table", "published"]) == 2
+    assert main(["holdout", "--table", "published"]) == 2
     assert capsys.readouterr().err.count("\n") == 1
-    assert main(["predictor", "--table", str(tmp_path / "no.parquet")]) == 2
+    assert main(["holdout", "--table", str(tmp_path / "no.parquet")]) == 2
     assert "no such table" in capsys.readouterr().err

@@ -26,6 +26,8 @@ STRICT = {
     "zeroshot": MODEL | {"lm_eval"},
     "table": {"pandas", "torch"},
     "laws": {"numpy", "pandas", "scipy"},
+    "predictor": {"numpy", "pandas", "scikit-learn", "scipy", "torch"},
+    "claims": {"numpy", "pandas", "scikit-learn", "scipy", "torch"},
     "report": {"altair", "numpy", "pandas", "vl-convert-python"},
 }
 ALL = {"laws": ["kumar"], "output_sqnr": True, "tasks": [{"task": "hellaswag", "data": "words.txt"}]}
@@ -68,7 +70,11 @@ def test_without_strict_env_no_key_knows_a_version(tmp_path: Path, upgrade: dict
 def test_with_it_an_artifact_counts_the_libraries_that_its_code_imports(
     tmp_path: Path, upgrade: dict[str, str | None]
 ) -> None:
+<<<<<<< HEAD
     project = Project(tmp_path / "p", **ALL, strict_env=True)
+=======
+    project = Project(tmp_path / "p", laws=["kumar"], predictor=True, claims=True, strict_env=True)
+>>>>>>> de00c0a (bitlaw holdout, docs of predictor and claims with both tables of verdicts)
     counted = {artifact.stage: set(environment.split_code(artifact.code)[1]) for artifact in project.artifacts()}
     assert counted == STRICT
     for artifact in project.artifacts():
@@ -82,7 +88,7 @@ def test_with_it_an_artifact_counts_the_libraries_that_its_code_imports(
     [
         ("torch", set(STRICT)),
         ("tokenizers", set(STRICT)),
-        ("scipy", {"laws", "report"}),
+        ("scipy", {"laws", "predictor", "claims", "report"}),
         ("altair", {"report"}),
         ("lm_eval", {"zeroshot", "table", "laws", "report"}),
         ("pyarrow", set()),
@@ -91,7 +97,11 @@ def test_with_it_an_artifact_counts_the_libraries_that_its_code_imports(
 def test_an_upgrade_changes_what_computes_with_the_library_and_what_follows(
     tmp_path: Path, upgrade: dict[str, str | None], name: str, changed: set[str]
 ) -> None:
+<<<<<<< HEAD
     project = Project(tmp_path / "p", **ALL, strict_env=True)
+=======
+    project = Project(tmp_path / "p", laws=["kumar"], predictor=True, claims=True, strict_env=True)
+>>>>>>> de00c0a (bitlaw holdout, docs of predictor and claims with both tables of verdicts)
     assert stages_changed(project, upgrade, name, "99.0") == changed
 
 

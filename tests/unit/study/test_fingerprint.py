@@ -37,6 +37,8 @@ SPECS: dict[str, dict[str, Any]] = {
     "landscape": {},
     "table": {"rows": [{"format": "int4_b64"}, {"format": "mxint4_b32"}, {"format": "unquantized"}]},
     "laws": {"laws": {"kumar": {}, "power_offset": {}}},
+    "predictor": {},
+    "claims": {},
     "report": {},
 }
 

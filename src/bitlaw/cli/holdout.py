@@ -1,4 +1,4 @@
-"""bitlaw predictor: how well losses are predicted where nothing was measured."""
+"""bitlaw holdout: how well losses are predicted where nothing was measured."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ import json
 from typing import Any
 
 from bitlaw.cli.base import Command
+from bitlaw.cli.tables import add_tables, named
 from bitlaw.errors import UserError
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    from bitlaw.predictor.training import add_tables
-
     parser.add_argument(
         "--protocol",
         metavar="NAME",
@@ -35,7 +34,7 @@ def _run(options: argparse.Namespace) -> int:
     from bitlaw.predictor.cells import collect
     from bitlaw.predictor.features import features
     from bitlaw.predictor.protocols import PROTOCOLS, run
-    from bitlaw.predictor.training import named, read
+    from bitlaw.predictor.training import read
 
     cells = collect(read(named(options)), text=options.text, target=options.target)
     rows = features(cells)
@@ -96,8 +95,8 @@ measured: for a family left out, for the largest models, and for each element ty
 random forest of Xu et al. 2024, the nearest measured cell and Kumar's law are the baselines.""",
     epilog="""\
 examples:
-  bitlaw predictor                                                    the project's own table
-  bitlaw predictor --table published --text wikitext-2@2048 --protocol largest --up-to 13.5e9""",
+  bitlaw holdout                                                    the project's own table
+  bitlaw holdout --table published --text wikitext-2@2048 --protocol largest --up-to 13.5e9""",
     arguments=_arguments,
     run=_run,
 )
