@@ -27,7 +27,7 @@ STRICT = {
     "table": {"pandas", "torch"},
     "laws": {"numpy", "pandas", "scipy"},
     "predictor": {"numpy", "pandas", "scikit-learn", "scipy", "torch"},
-    "claims": {"numpy", "pandas", "scikit-learn", "scipy", "torch"},
+    "claims": {"numpy", "pandas", "scikit-learn", "torch"},
     "report": {"altair", "numpy", "pandas", "vl-convert-python"},
 }
 ALL = {"laws": ["kumar"], "output_sqnr": True, "tasks": [{"task": "hellaswag", "data": "words.txt"}]}
@@ -88,7 +88,7 @@ def test_with_it_an_artifact_counts_the_libraries_that_its_code_imports(
     [
         ("torch", set(STRICT)),
         ("tokenizers", set(STRICT)),
-        ("scipy", {"laws", "predictor", "claims", "report"}),
+        ("scipy", {"laws", "predictor", "report"}),
         ("altair", {"report"}),
         ("lm_eval", {"zeroshot", "table", "laws", "report"}),
         ("pyarrow", set()),
