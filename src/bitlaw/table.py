@@ -96,6 +96,12 @@ COLUMNS: tuple[Column, ...] = (
     Column("step_db", "float64", "dB", "SQNR at which the loss begins to climb along random directions."),
     Column("step_error_db", "float64", "dB", "Standard error of step_db over directions."),
     Column("step_width_db", "float64", "dB", "From where the loss begins to climb to where it has nearly climbed."),
+    Column(
+        "radial_delta_nll",
+        "float64",
+        "nats per token",
+        "What random noise of the cell's SQNR adds, by the model's radial profile; NaN outside of it.",
+    ),
     Column("hessian_trace", "float64", "nats per token", "Trace of the loss's Hessian in the quantizable weights."),
     Column("hessian_trace_error", "float64", "nats per token", "Standard error of hessian_trace over probes."),
     Column("top_eigenvalue", "float64", "nats per token", "Largest eigenvalue of that Hessian."),

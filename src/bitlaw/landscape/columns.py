@@ -12,6 +12,7 @@ LANDSCAPE_COLUMNS = (
     "step_db",
     "step_error_db",
     "step_width_db",
+    "radial_delta_nll",
     "hessian_trace",
     "hessian_trace_error",
     "top_eigenvalue",
@@ -56,6 +57,31 @@ def of_model(path: Path) -> dict[str, Any]:
             "noise_sensitivity": noise_sensitivity(trace["value"], result["norm"], result["n_weights"]),
         }
     return {**found, "landscape_tokens": result["n_tokens"]}
+
+
+def radial_profile(path: Path) -> list[tuple[float, float]]:
+    """Return SQNR in dB, rising, and mean loss added in nats, of the landscape of a model; empty if none was measured.
+
+    Directions are normalized by rows if the study has such, for so is the error of formats with a scale for a block.
+    """
+    radial = read_json(path)["radial"] or {}
+    if not radial:
+        return []
+    profile = radial.get("filter", next(iter(radial.values())))
+    means = [math.fsum(losses) / len(losses) for losses in zip(*profile["delta_nll"], strict=True)]
+    return sorted((-r_db, mean) for r_db, mean in zip(profile["r_db"], means, strict=True))
+
+
+def radial_delta_nll(profile: list[tuple[float, float]], sqnr_db: float | None) -> float:
+    """Return what random noise of ``sqnr_db`` adds, nats: logarithmic between points above zero; NaN outside."""
+    if sqnr_db is None or not profile or not profile[0][0] <= sqnr_db <= profile[-1][0]:
+        return math.nan
+    at = next(i for i in range(1, len(profile)) if profile[i][0] >= sqnr_db)
+    (x0, y0), (x1, y1) = profile[at - 1], profile[at]
+    share = (sqnr_db - x0) / (x1 - x0)
+    if min(y0, y1) > 0:
+        return math.exp((1 - share) * math.log(y0) + share * math.log(y1))
+    return (1 - share) * y0 + share * y1
 
 
 def of_error(path: Path) -> dict[str, Any]:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 FEWEST = 5
 TARGETS = {"delta_nll": "nats per token", "accuracy_drop": "share"}
 _NEEDED = ("model", "family", "n_params", "format", "method", "effective_bits", "nll", "delta_nll", "text", "finite")
-_EVALUATION = ("text", "text_sha256", "window", "stride")
+_EVALUATION = ("text", "text_sha256", "window", "stride", "dtype")
 _NO_IDENTITY = ("key", "note", "flag", "reference", "finite")
 
 

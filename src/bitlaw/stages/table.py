@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from bitlaw.artifacts import canonical, read_header, read_json, write_table
 from bitlaw.errors import UserError
 from bitlaw.formats import grammar
-from bitlaw.landscape.columns import LANDSCAPE_COLUMNS, of_error, of_model
+from bitlaw.landscape.columns import LANDSCAPE_COLUMNS, of_error, of_model, radial_delta_nll, radial_profile
 from bitlaw.table import UNQUANTIZED, frame
 
 if TYPE_CHECKING:
@@ -46,10 +46,13 @@ class Table:
             "landscape": [of_model(path) for path in job.inputs.get("landscape", ())],
             "error_landscape": [of_error(path) for path in job.inputs.get("error_landscape", ())],
         }
+        profiles = [radial_profile(path) for path in job.inputs.get("landscape", ())]
         rows = collect([(labels, path, key) for labels, path, key in cells])
         for labels, row in zip(job.spec["rows"], rows, strict=True):
             for role in others.keys() & labels.keys():
                 row.update(others[role][labels[role]])
+            if "landscape" in labels:
+                row["radial_delta_nll"] = radial_delta_nll(profiles[labels["landscape"]], row["sqnr_db"])
         write_table(job.out, job.header, frame(rows))
 
 

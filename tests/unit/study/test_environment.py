@@ -30,7 +30,13 @@ STRICT = {
     "claims": {"numpy", "pandas", "scikit-learn", "torch"},
     "report": {"altair", "numpy", "pandas", "vl-convert-python"},
 }
-ALL = {"laws": ["kumar"], "output_sqnr": True, "tasks": [{"task": "hellaswag", "data": "words.txt"}]}
+ALL = {
+    "laws": ["kumar"],
+    "predictor": True,
+    "claims": True,
+    "output_sqnr": True,
+    "tasks": [{"task": "hellaswag", "data": "words.txt"}],
+}
 
 
 @pytest.fixture
@@ -70,11 +76,7 @@ def test_without_strict_env_no_key_knows_a_version(tmp_path: Path, upgrade: dict
 def test_with_it_an_artifact_counts_the_libraries_that_its_code_imports(
     tmp_path: Path, upgrade: dict[str, str | None]
 ) -> None:
-<<<<<<< HEAD
     project = Project(tmp_path / "p", **ALL, strict_env=True)
-=======
-    project = Project(tmp_path / "p", laws=["kumar"], predictor=True, claims=True, strict_env=True)
->>>>>>> de00c0a (bitlaw holdout, docs of predictor and claims with both tables of verdicts)
     counted = {artifact.stage: set(environment.split_code(artifact.code)[1]) for artifact in project.artifacts()}
     assert counted == STRICT
     for artifact in project.artifacts():
@@ -90,24 +92,20 @@ def test_with_it_an_artifact_counts_the_libraries_that_its_code_imports(
         ("tokenizers", set(STRICT)),
         ("scipy", {"laws", "predictor", "report"}),
         ("altair", {"report"}),
-        ("lm_eval", {"zeroshot", "table", "laws", "report"}),
+        ("lm_eval", {"zeroshot", "table", "laws", "predictor", "claims", "report"}),
         ("pyarrow", set()),
     ],
 )
 def test_an_upgrade_changes_what_computes_with_the_library_and_what_follows(
     tmp_path: Path, upgrade: dict[str, str | None], name: str, changed: set[str]
 ) -> None:
-<<<<<<< HEAD
     project = Project(tmp_path / "p", **ALL, strict_env=True)
-=======
-    project = Project(tmp_path / "p", laws=["kumar"], predictor=True, claims=True, strict_env=True)
->>>>>>> de00c0a (bitlaw holdout, docs of predictor and claims with both tables of verdicts)
     assert stages_changed(project, upgrade, name, "99.0") == changed
 
 
 def test_another_version_of_the_harness_asks_other_questions(tmp_path: Path, upgrade: dict[str, str | None]) -> None:
     changed = stages_changed(Project(tmp_path / "p", **ALL), upgrade, "lm_eval", "99.0")
-    assert changed == {"zeroshot", "table", "laws", "report"}
+    assert changed == {"zeroshot", "table", "laws", "predictor", "claims", "report"}
 
 
 def test_tasks_without_the_harness(tmp_path: Path, upgrade: dict[str, str | None]) -> None:
