@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import statistics
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
@@ -131,10 +132,11 @@ def test_cpu_and_gpu_agree(tmp_path: Path, dtype: str, near: float) -> None:
     assert losses["cpu"].keys() == losses["cuda"].keys() and len(losses["cpu"]) == 2 * (1 + 5 * 5)
     apart = {path: abs(losses["cpu"][path] - losses["cuda"][path]) for path in losses["cpu"]}
     looks = {path for path in apart if re.search(r"-(gptq|awq)/", path)}
-    print(sorted(apart.items(), key=lambda item: -item[1])[:12])
+    print("apart:", sorted((round(value, 5) for value in apart.values()), reverse=True)[:20])
     assert max(value for path, value in apart.items() if path not in looks) < near
     # The last digits of a Hessian turn a few codes, each of which turns others: no loss is better, they only differ.
-    assert max(apart[path] for path in looks) < near + 0.01
+    assert max(apart[path] for path in looks) < near + 0.02
+    assert statistics.median(apart[path] for path in looks) < near + 0.002
     for path in (tmp_path / "cpu").glob("results/quantize/**/*-rtn/*.safetensors"):
         one, _ = read_tensors(path)
         other, _ = read_tensors(tmp_path / "cuda" / path.relative_to(tmp_path / "cpu"))
