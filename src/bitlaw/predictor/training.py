@@ -31,7 +31,7 @@ def shipped() -> pd.DataFrame:
 def read(names: Sequence[str]) -> pd.DataFrame:
     """Return the rows of the tables ``names`` as one: Parquet files, or ``published`` for what comes with bitlaw.
 
-    A row that is in several of them, equal in all but its key, such as a model's unquantized loss, is taken once.
+    A cell that is in several of them with the same loss, such as a model's unquantized loss, is taken once.
 
     Raises:
         UserError: a file that is not there, is no Parquet file, or is no results table.
@@ -42,7 +42,9 @@ def read(names: Sequence[str]) -> pd.DataFrame:
     if len(tables) == 1:
         return tables[0]
     joined = pd.concat(tables, ignore_index=True)
-    return joined.drop_duplicates([name for name in joined if name != "key"], ignore_index=True)
+    same = [name for name, kind in joined.dtypes.items() if not str(kind).startswith("float") and name != "key"]
+    same = [name for name in same if not str(name).startswith("landscape")]
+    return joined.drop_duplicates([*same, "nll"], ignore_index=True)
 
 
 def _file(name: str) -> pd.DataFrame:
