@@ -43,6 +43,8 @@ def row(**values: Any) -> dict[str, Any]:
         "n_tokens": 450_000_000, "format": "unquantized", "element": "none", "bits": 16, "block": "none",
         "scale_rule": "none", "scale_dtype": "none",
         "effective_bits": 16.0, "method": "none", "settings": "{}", "seed": None, "q_ratio": 0.0, "model_bits": 6.4e6,
+        "mix": "none", "high": "none", "select": "none", "select_settings": "{}",
+        "q_target": None, "trial": None,
         "sqnr_db": None, "nll": 4.0, "delta_nll": 0.0, "bits_per_byte": 2.0, "finite": True,
         "kl": 0.0, "top1_agreement": 1.0, "output_sqnr_db": None, "accuracy": None, "accuracy_stderr": None,
         "tasks": None, "dtype": "float32",

@@ -22,6 +22,7 @@ _TIMES = {
     "factorize": 4.0,
     "quantize": 4.0,
     "output_error": 4.0,
+    "sensitivity": 6.0,
     "evaluate": 3.0,
     "zeroshot": 3.0,
     "landscape": 16.0,

@@ -43,12 +43,20 @@ COLUMNS: tuple[Column, ...] = (
         "effective_bits",
         "float64",
         "bits per weight",
-        "Stored bits per quantized weight with scales; 16 for the baseline.",
+        "Stored bits per quantizable weight with scales, weights kept in 16 bits counted; 16 for the baseline.",
     ),
     Column("method", "string", "-", "Rounding method; `none` for the baseline."),
     Column("settings", "string", "-", "Settings of the method as canonical JSON."),
     Column("seed", "Int64", "-", "Seed of the calibration sample; missing where nothing was calibrated."),
-    Column("q_ratio", "float64", "-", "Share of the quantizable parameters that are quantized; 0 for the baseline."),
+    Column("q_ratio", "float64", "-", "Share of the quantizable parameters in the format; 0 for the baseline."),
+    Column("mix", "string", "-", "What is chosen as a whole in a mixed cell: `layer` or `matmul`; else `none`."),
+    Column(
+        "high", "string", "-", "Format of the weights of a mixed cell that `format` does not hold; `none`: 16 bits."
+    ),
+    Column("select", "string", "-", "How the share in the format was chosen; `none` where all weights are in it."),
+    Column("select_settings", "string", "-", "Settings of the selection as canonical JSON."),
+    Column("q_target", "float64", "-", "Share that a mixed cell was to have; its units come as near as they can."),
+    Column("trial", "Int64", "-", "Number of the random trial of a mixed cell; missing without trials."),
     Column(
         "model_bits", "float64", "bits", "Bits of the whole model: quantized weights at effective bits, all else at 16."
     ),
@@ -130,7 +138,10 @@ COLUMNS: tuple[Column, ...] = (
     Column("key", "string", "-", "Key of the evaluate artifact that the row was made from."),
 )
 
-SORTED_BY = ("family", "n_params", "model", "format", "method", "settings", "key")
+MIX_IDENTITY = ("mix", "high", "select", "select_settings", "q_target", "trial")
+"""Columns that tell mixed cells of one format and method apart."""
+
+SORTED_BY = ("family", "n_params", "model", "format", "method", "settings", *MIX_IDENTITY, "key")
 
 
 def frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
@@ -150,6 +161,20 @@ def frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
 
 def _value(value: Any, dtype: str) -> Any:
     return float("nan") if value is None and dtype == "float64" else value
+
+
+def whole(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of ``table`` in which all weights are in one precision: all but the mixed cells."""
+    return table[~is_mixed(table)]
+
+
+def is_mixed(table: pd.DataFrame) -> pd.Series[bool]:
+    """Return which rows of ``table`` are mixed cells; none of a table that does not tell."""
+    import pandas as pd
+
+    if "mix" not in table:
+        return pd.Series(False, index=table.index)
+    return table["mix"].fillna("none") != "none"
 
 
 PLAIN_RULES = ("none", "absmax", "floor", "absmean", "two-level")

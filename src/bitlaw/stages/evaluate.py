@@ -14,12 +14,13 @@ from bitlaw.stage import Job
 class EvaluateStage:
     """Spec ``{"text": {"sha256"}, "window", "stride", "max_tokens", "batch", "dtype", "compile"}``.
 
-    Parents: ``model``, and ``quantized`` unless it is the baseline.
+    Parents: ``model``; ``quantized`` unless it is the baseline; ``mix`` for a mixed cell, which has a second
+    ``quantized`` if the linears that are not in the first are not in 16 bits.
 
     Result: ``nll`` (nats per token), ``finite``, ``n_tokens`` and ``n_bytes`` (scored ones), ``bits_per_byte``, ``kl``
     (nats per token) and ``top1_agreement`` (see ``evaluation.divergence``; 0 and 1 for the baseline), ``window``,
     ``stride``, ``dtype``, ``window_nll`` (nats in each window), ``window_tokens``, ``model`` and ``quantized``: what
-    the parents say of themselves, without their lists of linears.
+    the parents say of themselves, without their lists of linears; see ``mixing.mixed`` for a mixed cell.
     """
 
     suffix = ".json"
@@ -35,7 +36,7 @@ class EvaluateStage:
             UserError: another text than the spec says, or one that the model cannot read.
         """
         from bitlaw.evaluation.divergence import Text, compare, own_loss
-        from bitlaw.methods.swap import read_swap
+        from bitlaw.mixing.mixed import cell_swap
         from bitlaw.models.linears import quantizable
         from bitlaw.models.load import cache_key, load_model, local_folder
         from bitlaw.models.tokens import check_fits, tokens_of
@@ -48,7 +49,7 @@ class EvaluateStage:
         text = Text(tokens.ids.to(model.device), spec["window"], spec["stride"], spec["batch"])
         key = (cache_key(local_folder(location)), str(model.device), *sorted((n, str(v)) for n, v in spec.items()))
         if job.inputs.get("quantized"):
-            swap, quantized = read_swap(job.one("quantized"), quantizable(model))
+            swap, quantized = cell_swap(job.inputs, quantizable(model))
             compared = compare(model, swap, text, key)
             loss, kl, agreement = compared.loss, compared.kl, compared.top1_agreement
         else:

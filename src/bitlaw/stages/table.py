@@ -10,7 +10,7 @@ from bitlaw.artifacts import canonical, read_header, read_json, write_table
 from bitlaw.errors import UserError
 from bitlaw.formats import grammar
 from bitlaw.landscape.columns import LANDSCAPE_COLUMNS, of_error, of_model, radial_delta_nll, radial_profile
-from bitlaw.table import UNQUANTIZED, frame
+from bitlaw.table import MIX_IDENTITY, UNQUANTIZED, frame
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping
@@ -142,13 +142,14 @@ def _quantized(labels: Mapping[str, Any], quantized: Mapping[str, Any] | None, n
         "seed": calibration.get("seed"),
     }
     if quantized is None:
-        baseline = {
+        baseline: dict[str, Any] = {
             "element": "none",
             "bits": 16,
             "block": "none",
             "settings": "{}",
             "scale_rule": "none",
             "scale_dtype": "none",
+            **_mix(None, None),
         }
         numbers = {"effective_bits": 16.0, "q_ratio": 0.0, "model_bits": 16.0 * n_total, "sqnr_db": math.nan}
         return {**columns, **baseline, **numbers}
@@ -164,9 +165,26 @@ def _quantized(labels: Mapping[str, Any], quantized: Mapping[str, Any] | None, n
         "scale_dtype": number.scale_dtype,
         "settings": canonical(quantized["settings"]),
         "effective_bits": bits,
+        **_mix(quantized.get("mix"), quantized.get("high")),
         "q_ratio": 1.0 - quantized["kept"] / weights,
         "model_bits": weights * bits + 16.0 * (n_total - weights),
         "sqnr_db": float(quantized["sqnr_db"]),
+    }
+
+
+def _mix(mix: Mapping[str, Any] | None, high: str | None) -> dict[str, Any]:
+    """Return the columns that tell of a mix; ``mix`` is the spec of its artifact."""
+    if mix is None:
+        return {**dict.fromkeys(("mix", "high", "select"), "none"), "select_settings": "{}"} | dict.fromkeys(
+            ("q_target", "trial")
+        )
+    return {
+        "mix": mix["granularity"],
+        "high": high or "none",
+        "select": mix["select"],
+        "select_settings": canonical(mix["settings"]),
+        "q_target": mix["q_ratio"],
+        "trial": mix["trial"],
     }
 
 
@@ -179,6 +197,7 @@ def _cell(row: Mapping[str, Any], where: tuple[Hashable, ...]) -> tuple[Hashable
         "calibration_samples",
         "calibration_length",
         "seed",
+        *MIX_IDENTITY,
     )
     return (*where, *(row[name] for name in own))
 

@@ -16,7 +16,7 @@ class ZeroshotStage:
     ``settings`` and ``data`` are SHA-256s; null for a task of the harness and its own data. ``harness`` is the version
     of lm-evaluation-harness, whose tasks change between versions.
 
-    Parents: ``model``, and ``quantized`` unless it is the baseline. ``hints["tasks"]``: the files of each task.
+    Parents: as of the evaluate stage. ``hints["tasks"]``: the files of each task.
 
     Result: ``tasks`` (see ``evaluation.harness.run_tasks``), ``accuracy``, their mean, and ``accuracy_stderr``.
     """
@@ -34,7 +34,7 @@ class ZeroshotStage:
             UserError: another version of the harness, other data than the spec says, or a task that cannot be run.
         """
         from bitlaw.evaluation.harness import Protocol, check_version, mean_accuracy, run_tasks
-        from bitlaw.methods.swap import read_swap
+        from bitlaw.mixing.mixed import cell_swap
         from bitlaw.models.linears import quantizable
         from bitlaw.models.load import load_model, load_tokenizer
 
@@ -46,7 +46,7 @@ class ZeroshotStage:
         tasks = list(zip(spec["tasks"], job.hints["tasks"], strict=True))
         with ExitStack() as stack:
             if job.inputs.get("quantized"):
-                stack.enter_context(read_swap(job.one("quantized"), quantizable(model))[0]())
+                stack.enter_context(cell_swap(job.inputs, quantizable(model))[0]())
             records = run_tasks(model, load_tokenizer(location), tasks, protocol)
         accuracy, stderr = mean_accuracy(records)
         write_json(job.out, job.header, {"tasks": records, "accuracy": accuracy, "accuracy_stderr": stderr})

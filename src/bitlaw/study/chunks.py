@@ -8,14 +8,14 @@ the same jobs, so that one that fails stops no row that can do without it. Resul
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from bitlaw.artifacts import canonical, replace_file
 
-SHARED = ("model", "calibrate", "factorize")
-"""Stages whose artifacts many rows are made from."""
+SHARED = ("model", "calibrate", "factorize", "sensitivity", "mix")
+"""Stages whose artifacts many rows are made from. Quantized weights join them where mixes are made of them."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,14 @@ def cut(orders: Mapping[str, Mapping[str, Any]], size: int) -> list[Chunk]:
     """
     chunks: list[Chunk] = []
     numbers: dict[str, int] = {}
-    for (model, waits), rows in _groups(orders).items():
+    for (model, _), rows in _groups(orders).items():
         for start in range(0, len(rows), size):
             numbers[model] = numbers.get(model, 0) + 1
-            paths = tuple(path for row in rows[start : start + size] for path in row)
-            chunks.append(Chunk(f"{model}/{numbers[model]:05d}", paths, waits))
+            some = rows[start : start + size]
+            waits = sorted({path for row in some for path in row.waits})
+            chunks.append(
+                Chunk(f"{model}/{numbers[model]:05d}", tuple(p for row in some for p in row.paths), (*waits,))
+            )
     return chunks
 
 
@@ -57,22 +60,40 @@ def write(chunks: Iterable[Chunk], orders: Mapping[str, Mapping[str, Any]], fold
         replace_file(folder / f"{chunk.name}.jsonl", data.encode())
 
 
-def _groups(orders: Mapping[str, Mapping[str, Any]]) -> dict[tuple[str, tuple[str, ...]], list[list[str]]]:
-    """Return the rows, each the paths of its artifacts, by model and by what they wait for."""
-    rows: dict[str, list[str]] = {}  # by the path of each artifact; those of one row share the list
-    waits: dict[str, set[str]] = {}  # by the path of a row's first artifact
+@dataclass
+class _Row:
+    """The artifacts of one cell, parents before children, and the missing ones that they wait for."""
+
+    paths: list[str] = field(default_factory=list)
+    waits: set[str] = field(default_factory=set)
+
+
+def _groups(orders: Mapping[str, Mapping[str, Any]]) -> dict[tuple[str, tuple[str, ...]], list[_Row]]:
+    """Return the rows by model and by what they wait for, mixes apart: these are small and each cell has its own."""
+    shared = _shared(orders)
+    rows: dict[str, _Row] = {}  # by the path of each artifact
     for path, order in orders.items():
-        if order["stage"] in SHARED or _model(path) is None:
+        if path in shared or _model(path) is None:
             continue
         parents = [parent for group in order["inputs"].values() for parent in group if parent in orders]
-        row = next((rows[parent] for parent in parents if parent in rows), [])
-        row.append(path)
+        row = next((rows[parent] for parent in parents if parent in rows), _Row())
+        row.paths.append(path)
+        row.waits.update(parent for parent in parents if parent not in rows)
         rows[path] = row
-        waits.setdefault(row[0], set()).update(parent for parent in parents if parent not in rows)
-    groups: dict[tuple[str, tuple[str, ...]], list[list[str]]] = {}
-    for first, others in waits.items():
-        groups.setdefault((_model(first) or "", tuple(sorted(others))), []).append(rows[first])
+    groups: dict[tuple[str, tuple[str, ...]], list[_Row]] = {}
+    for row in {id(row): row for row in rows.values()}.values():
+        others = sorted(path for path in row.waits if orders[path]["stage"] != "mix")
+        groups.setdefault((_model(row.paths[0]) or "", tuple(others)), []).append(row)
     return groups
+
+
+def _shared(orders: Mapping[str, Mapping[str, Any]]) -> set[str]:
+    """Return the artifacts of no row: those of shared stages, and what these and mixed cells are made of."""
+    found = {path for path, order in orders.items() if order["stage"] in SHARED}
+    for path, order in orders.items():
+        if path in found or "mix" in order["inputs"]:
+            found.update(parent for group in order["inputs"].values() for parent in group)
+    return found
 
 
 def _model(path: str) -> str | None:

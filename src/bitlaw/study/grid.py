@@ -1,4 +1,4 @@
-"""From a study to its artifacts: models x formats x methods, each with the stages it goes through."""
+"""From a study to its artifacts: models x formats x methods x mixes, each with the stages it goes through."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from bitlaw.errors import UserError, unknown
 from bitlaw.evaluation.task_files import Task, check_names, harness_version, resolve_task
 from bitlaw.formats import grammar
 from bitlaw.methods import METHODS
+from bitlaw.mixing import SELECTS
 from bitlaw.models.sources import SOURCES
 from bitlaw.models.sources.base import ModelSpec
 from bitlaw.study.artifact import Artifact
 from bitlaw.study.landscapes import Asked
 from bitlaw.study.load import Loaded
+from bitlaw.study.mixes import check_mixes, mixed_cells
 from bitlaw.table import UNQUANTIZED
 from bitlaw.text.store import Text, resolve_text
 
@@ -57,8 +59,13 @@ def expand(loaded: Loaded) -> Grid:
     study = loaded.study
     measures = _measures(loaded)
     _check_methods(loaded)
-    calibrated = study.output_sqnr or any(METHODS[entry.name].needs(entry) != "nothing" for entry in study.methods)
-    calibration_text = _text(loaded, study.calibration, "calibration") if calibrated and study.formats else None
+    check_mixes(loaded)
+    methods = {entry for mix in study.mixes for _, entry in mixed_cells(study, mix)}
+    methods |= set(study.methods if study.formats else ())
+    calibrated = any(METHODS[method.name].needs(method) != "nothing" for method in methods)
+    calibrated |= any(SELECTS[mix.select].needs != "nothing" for mix in study.mixes)
+    calibrated |= study.output_sqnr and bool(study.formats)
+    calibration_text = _text(loaded, study.calibration, "calibration") if calibrated else None
     names = [text.name for text, _ in measures.losses]
     for index, law in enumerate(study.laws):
         if law.text not in (None, *names):
@@ -127,17 +134,22 @@ class _Branch:
         self.artifacts = [self.model]
         self.cells: list[_Cell] = []
         self.landscape = self._landscape("landscape", {"model": (self.model,)}, self.name)
-        self._cell(None, UNQUANTIZED, "none", None)
         self.output_sqnr = study.output_sqnr
         self.calibration = study.calibration.model_dump(mode="json", exclude={"text"})
         self.calibration_text = calibration
         self.shared: dict[str, Artifact] = {}
+        self.quantized: dict[tuple[str, Any], Artifact] = {}
+        self._cell((), UNQUANTIZED, "none", None)
         for fmt in study.formats:
             for method in study.methods:
-                self._quantize(fmt, method)
+                self._cell((self._quantize(fmt, method),), fmt, method.name, self._looked_at(method))
+        for mix in study.mixes:
+            self._mixes(mix, mixed_cells(study, mix))
 
-    def _quantize(self, fmt: str, entry: Any) -> None:
-        """Add a format by a method, with what the method looks at."""
+    def _quantize(self, fmt: str, entry: Any) -> Artifact:
+        """Return a format by a method, with what the method looks at; the same one at each call."""
+        if (fmt, entry) in self.quantized:
+            return self.quantized[fmt, entry]
         method, settings = METHODS[entry.name], entry.model_dump(mode="json", exclude={"name"})
         spec: dict[str, Any] = {"format": fmt, "method": entry.name, "settings": settings}
         hints: dict[str, Any] = {"model": self.location}
@@ -152,7 +164,48 @@ class _Branch:
             spec, hints = {**spec, "calibration": protocol}, {**hints, "text": text}
         made = self.make("quantize", spec, parents, f"{self.name}/{fmt}-{entry.name}", hints)
         self.artifacts.append(made)
-        self._cell(made, fmt, entry.name, None if need == "nothing" else self.calibration_text)
+        self.quantized[fmt, entry] = made
+        return made
+
+    def _looked_at(self, entry: Any) -> Text | None:
+        """Return the calibration text, if the method looks at it."""
+        return None if METHODS[entry.name].needs(entry) == "nothing" else self.calibration_text
+
+    def _mixes(self, mix: Any, cells: Sequence[tuple[str, Any]]) -> None:
+        """Add the mixed cells of one entry of ``mixes``: each of ``cells`` (format, method) at each share and trial."""
+        select = SELECTS[mix.select]
+        settings = mix.model_dump(mode="json", include=set(select.Settings.model_fields) - {"trials"})
+        count = select.trials(mix)
+        for fmt, entry in cells:
+            names = [fmt] if mix.high is None else [fmt, mix.high]
+            quantized = tuple(self._quantize(name, entry) for name in names)
+            parents: dict[str, tuple[Artifact, ...]] = {"model": (self.model,)}
+            if select.needs != "nothing":
+                costs = [self._sensitivity(mix.select, settings, name, entry) for name in names]
+                parents |= {role: (made,) for role, made in zip(("costs", "high"), costs, strict=False)}
+            for share in mix.q_ratio:
+                for trial in [None] if count is None else range(count):
+                    spec = {"granularity": mix.granularity, "q_ratio": share, "select": mix.select}
+                    spec |= {"settings": settings, "trial": trial}
+                    # A random mix is one of the model alone, which all formats and methods share.
+                    name = f"mix {spec} {names if len(parents) > 1 else ''} {entry if len(parents) > 1 else ''}"
+                    label = f"{self.name}/{mix.granularity}-{mix.select}"
+                    chosen = self._once(name, "mix", spec, parents, label, {})
+                    self._cell(quantized, fmt, entry.name, self._looked_at(entry), chosen)
+
+    def _sensitivity(self, select: str, settings: dict[str, Any], fmt: str, entry: Any) -> Artifact:
+        """Return what quantizing each linear costs, as ``select`` measures it."""
+        spec: dict[str, Any] = {"select": select, "settings": settings}
+        hints: dict[str, Any] = {"model": self.location}
+        parents = {"model": (self.model,), "quantized": (self._quantize(fmt, entry),)}
+        if SELECTS[select].needs == "output_error":
+            made = self._output_error(parents["quantized"][0], f"{self.name}/{fmt}-{entry.name}")
+            parents["output_error"] = (made,)
+        else:
+            protocol, text = self._calibration()
+            spec, hints = {**spec, "calibration": protocol}, {**hints, "text": text}
+        label = f"{self.name}/{fmt}-{entry.name}-{select}"
+        return self._once(f"sensitivity {spec} {fmt} {entry}", "sensitivity", spec, parents, label, hints)
 
     def _calibrate(self) -> Artifact:
         """Return the calibration of the model, which all methods and formats share."""
@@ -175,27 +228,46 @@ class _Branch:
     ) -> Artifact:
         """Return the artifact of ``stage`` on the calibration text; the same one for the same ``spec``."""
         assert self.calibration_text is not None
-        name = f"{stage} {spec}"  # a key would do as well, but costs more than the rest of a cell
+        label = f"{self.name}/{re.sub(r'[^A-Za-z0-9._-]+', '-', self.calibration_text.name)}"
+        return self._once(f"{stage} {spec}", stage, spec, parents, label, hints)
+
+    def _once(
+        self,
+        name: str,
+        stage: str,
+        spec: dict[str, Any],
+        parents: Mapping[str, tuple[Artifact, ...]],
+        label: str,
+        hints: dict[str, Any],
+    ) -> Artifact:
+        """Return the artifact called ``name``, made at the first call: its key would do, but costs more than a cell."""
         if name not in self.shared:
-            label = f"{self.name}/{re.sub(r'[^A-Za-z0-9._-]+', '-', self.calibration_text.name)}"
             self.shared[name] = self.make(stage, spec, parents, label, hints)
             self.artifacts.append(self.shared[name])
         return self.shared[name]
 
-    def _cell(self, quantized: Artifact | None, fmt: str, method: str, calibration: Text | None) -> None:
-        """Add the rows of one format by one method: how it is measured, on each text."""
-        parents = {"model": (self.model,), **({"quantized": (quantized,)} if quantized else {})}
+    def _cell(
+        self,
+        quantized: tuple[Artifact, ...],
+        fmt: str,
+        method: str,
+        calibration: Text | None,
+        mix: Artifact | None = None,
+    ) -> None:
+        """Add the rows of one format by one method, whole or mixed: how it is measured, on each text."""
+        parents = {"model": (self.model,), "quantized": quantized, "mix": (mix,) if mix else ()}
+        parents = {role: group for role, group in parents.items() if group}
         label = f"{self.name}/{fmt}-{method}" if quantized else f"{self.name}/{fmt}"
+        label += "-mix" if mix else ""
         others: dict[str, Artifact] = {}
         if self.measures.tasks:
             hints = {"model": self.location, "tasks": [task.hints() for task in self.measures.tasks]}
             others["zeroshot"] = self.make("zeroshot", dict(self.measures.tasks_spec), parents, label, hints)
-        if quantized and self.output_sqnr:
-            known = {**parents, "calibration": (self._calibrate(),)}
-            others["output_error"] = self.make("output_error", {}, known, label, {"model": self.location})
-        self.artifacts += others.values()
+            self.artifacts.append(others["zeroshot"])
         others |= self.landscape
-        if quantized:
+        if quantized and not mix:
+            if self.output_sqnr:
+                others["output_error"] = self._output_error(quantized[0], label)
             others |= self._landscape("error_landscape", parents, label)
         for text, protocol in self.measures.losses:
             spec = {**protocol, "text": {"sha256": text.sha256}}
@@ -212,6 +284,11 @@ class _Branch:
             }
             self.artifacts.append(made)
             self.cells.append(_Cell(row, {"cells": made, **others}))
+
+    def _output_error(self, quantized: Artifact, label: str) -> Artifact:
+        """Return the errors of the linears' outputs, which the table shows and mixes are ordered by."""
+        parents = {"model": (self.model,), "quantized": (quantized,), "calibration": (self._calibrate(),)}
+        return self._once(f"output_error {id(quantized)}", "output_error", {}, parents, label, {"model": self.location})
 
     def _landscape(self, role: str, parents: Mapping[str, tuple[Artifact, ...]], label: str) -> dict[str, Artifact]:
         """Add the landscape of the model, or of a cell, and return it by its role; nothing if it is not asked for."""

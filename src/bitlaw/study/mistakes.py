@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from bitlaw.errors import UserError, unknown
 from bitlaw.laws import LAWS
 from bitlaw.methods import METHODS
+from bitlaw.mixing import SELECTS
 from bitlaw.models.sources import SOURCES
 from bitlaw.plugins import Plugins
 from bitlaw.study.yaml_file import Location, YamlFile, is_short, place
@@ -20,7 +21,13 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 # What can be chosen under a key of a study.
-_CHOICES: Mapping[str, Plugins[Any]] = {"models": SOURCES, "text": CORPORA, "methods": METHODS, "laws": LAWS}
+_CHOICES: Mapping[str, Plugins[Any]] = {
+    "models": SOURCES,
+    "text": CORPORA,
+    "methods": METHODS,
+    "mixes": SELECTS,
+    "laws": LAWS,
+}
 
 _LIST, _MAPPING, _WHOLE, _NUMBER = "a list", "`key: value` pairs", "a whole number", "a number"
 _WANTED = {
@@ -107,7 +114,7 @@ def _without_tags(location: Location, content: Any) -> list[str | int]:
 
 
 def _name(entry: Any) -> Any:
-    return entry.get("source", entry.get("name")) if isinstance(entry, dict) else None
+    return entry.get("source", entry.get("select", entry.get("name"))) if isinstance(entry, dict) else None
 
 
 def _fields(location: Location) -> list[str]:
@@ -125,7 +132,7 @@ def _fields(location: Location) -> list[str]:
             node = node["properties"][step]
         elif step in mapping:
             node = {"$ref": mapping[step]}
-    return list(_resolve(node, schema).get("properties", {}))
+    return [*_resolve(node, schema).get("properties", {}), *(() if location else ("scales", "scale"))]
 
 
 def _resolve(node: dict[str, Any], schema: dict[str, Any], having: str | None = None) -> dict[str, Any]:

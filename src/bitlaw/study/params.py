@@ -28,6 +28,7 @@ from bitlaw.errors import UserError
 from bitlaw.formats import grammar
 from bitlaw.laws import LAWS
 from bitlaw.methods import METHODS
+from bitlaw.mixing import SELECTS
 from bitlaw.models.sources import SOURCES
 from bitlaw.text import CORPORA
 
@@ -99,8 +100,23 @@ def _named(kind: str, settings: Mapping[str, type[BaseModel]]) -> Any:
     return _chosen("name", classes)
 
 
+def _selected(select: Mapping[str, type[BaseModel]]) -> Any:
+    """Return the union of ``Mix`` with the settings of each selection, by the field ``select``."""
+    classes = {
+        name: create_model(f"{name}_mix", __base__=(Mix, cls), __doc__=cls.__doc__, select=(Literal[name], ...))  # type: ignore[arg-type]
+        for name, cls in select.items()
+    }
+    return Annotated[Union[tuple(classes.values())], Field(discriminator="select")]  # noqa: UP007 (made at run time)
+
+
 def _canonical_formats(text: str) -> tuple[str, ...]:
     return tuple(str(grammar.parse(name)) for name in grammar.expand(text))
+
+
+def _one(names: tuple[str, ...]) -> str:
+    if len(names) > 1:
+        raise UserError(f"one format, not {len(names)}")
+    return names[0]
 
 
 def _flat(entries: tuple[tuple[str, ...], ...]) -> tuple[str, ...]:
@@ -112,6 +128,7 @@ if TYPE_CHECKING:
     TextEntry = Any
     MethodEntry = Any
     LawEntry = Any
+    MixEntry = Any
 else:
     ModelEntry = _chosen("source", {name: source.Settings for name, source in SOURCES.items()})
     TextEntry = _chosen("source", {name: corpus.Settings for name, corpus in CORPORA.items()})
@@ -265,6 +282,39 @@ class Tasks(Section):
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
 
 
+def _different(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    for index, value in enumerate(values):
+        if value in values[:index]:
+            raise UserError(f"{value} is there twice")
+    return values
+
+
+class Mix(Section):
+    """Cells in which a share of the weights is in the cell's format and the rest in a higher precision.
+
+    Attributes:
+        q_ratio: shares of the quantizable weights to quantize; each gives cells of its own.
+        granularity: what is chosen as a whole: ``layer`` for transformer blocks, ``matmul`` for single linears.
+        select: how it is chosen.
+        high: format of the rest; 16 bits if null.
+        formats: formats of the quantized share; those of the study if null.
+        methods: methods that quantize it; those of the study if null.
+    """
+
+    q_ratio: Annotated[
+        tuple[Annotated[float, Field(gt=0.0, lt=1.0)], ...], Field(min_length=1), AfterValidator(_different)
+    ]
+    granularity: Literal["layer", "matmul"]
+    select: str
+    high: Annotated[FormatNames, AfterValidator(_one)] | None = None
+    formats: Annotated[tuple[FormatNames, ...], AfterValidator(_flat), AfterValidator(_different)] | None = None
+    methods: Annotated[tuple[MethodEntry, ...], AfterValidator(_different)] | None = None
+
+
+if not TYPE_CHECKING:
+    MixEntry = _selected({name: select.Settings for name, select in SELECTS.items()})
+
+
 class Study(Section):
     """One study.
 
@@ -273,6 +323,7 @@ class Study(Section):
         models: the models, each from a source.
         formats: names of number formats, with or without braces; every model is quantized to each.
         methods: rounding methods; every format is tried with each.
+        mixes: mixed precisions; every format by every method is also tried in each, beside being used for all weights.
         calibration: text for the methods that need one.
         evaluation: texts and protocols of the loss, one or several; every cell has a row for each.
         tasks: zero-shot tasks.
@@ -293,6 +344,7 @@ class Study(Section):
     models: tuple[ModelEntry, ...] = Field(min_length=1)
     formats: Annotated[tuple[FormatNames, ...], AfterValidator(_flat)] = ()
     methods: tuple[MethodEntry, ...] = ()
+    mixes: tuple[MixEntry, ...] = ()
     calibration: Calibration = Calibration()
     evaluation: Annotated[tuple[Evaluation, ...], Field(min_length=1), _Short()] = (Evaluation(),)
     tasks: Annotated[Tasks, _Short("names")] = Tasks()

@@ -31,6 +31,8 @@ SPECS: dict[str, dict[str, Any]] = {
     "calibrate": {},
     "factorize": {},
     "quantize": {"format": "int4_b64", "method": "gptq"},
+    "sensitivity": {"select": "loss", "calibration": {}},
+    "mix": {"select": "random"},
     "evaluate": {},
     "zeroshot": {},
     "output_error": {},
