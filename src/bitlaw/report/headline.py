@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bitlaw.report import words
-from bitlaw.table import UNQUANTIZED, element_kind
+from bitlaw.report import mixed, words
+from bitlaw.table import UNQUANTIZED, element_kind, whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,11 +21,12 @@ def headline(table: pd.DataFrame, laws: Mapping[str, Any]) -> list[str]:
         laws: the result of the laws stage.
     """
     lines = [scope(table)]
-    for text in sorted(table["text"].unique()):
-        own = table[table["text"] == text]
-        where = f" ({text})" if table["text"].nunique() > 1 else ""
+    rows = whole(table)
+    for text in sorted(rows["text"].unique()):
+        own = rows[rows["text"] == text]
+        where = f" ({text})" if rows["text"].nunique() > 1 else ""
         lines += [line + where for line in (*four_bits(own), *budgets(own))]
-    return [*lines, *of_laws(laws), *broken(table)]
+    return [*lines, *mixed.verdicts(table), *of_laws(laws), *broken(table)]
 
 
 def scope(table: pd.DataFrame) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from bitlaw.report.headline import label
-from bitlaw.table import UNQUANTIZED
+from bitlaw.table import UNQUANTIZED, whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,7 +44,8 @@ def losses(table: pd.DataFrame) -> dict[str, list[dict[str, Any]]]:
     The means are over the models that are finite in that format by that method. A method that is there with several
     settings is named with them, and with the text if there are several.
     """
-    rows = table[(table["format"] != UNQUANTIZED) & table["finite"]]
+    rows = whole(table)
+    rows = rows[(rows["format"] != UNQUANTIZED) & rows["finite"]]
     found: dict[str, list[dict[str, Any]]] = {}
     rows = rows.assign(named=_with_text(rows, "method"))
     for (method, named, settings, name), part in rows.groupby(["method", "named", "settings", "format"], sort=True):

@@ -8,11 +8,11 @@ from functools import cache
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from bitlaw.report import figures, landscape, lawtables, predictions, scales, verdicts, words
+from bitlaw.report import figures, landscape, lawtables, mixed, predictions, scales, verdicts, words
 from bitlaw.report.headline import Cost, costs, headline, recovered
 from bitlaw.report.script import JAVASCRIPT
 from bitlaw.report.style import CSS
-from bitlaw.table import UNQUANTIZED
+from bitlaw.table import UNQUANTIZED, whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,6 +25,7 @@ SECTIONS = (
     ("costs", "Loss and bits"),
     ("sizes", "Loss and size"),
     ("landscape", "Landscape"),
+    ("mixes", "Mixes"),
     ("laws", "Laws"),
     ("predictor", "Predictor"),
     ("claims", "Claims"),
@@ -39,6 +40,8 @@ SHOWN = (
     ("format", "format", "text"),
     ("method", "method", "text"),
     ("effective_bits", "bits/weight", "number"),
+    ("q_ratio", "share", "number"),
+    ("select", "mix by", "text"),
     ("sqnr_db", "SQNR, dB", "number"),
     ("nll", "loss, nats", "loss"),
     ("delta_nll", "added, nats", "number"),
@@ -98,13 +101,15 @@ def page(
     more = more or {}
     charts = Charts()
     lines = headline(table, laws)
+    rest = whole(table)
     body = "\n".join(
         [
-            _summary(table, lines),
-            _costs(table, charts),
-            _sizes(table, charts),
-            landscape.section(landscapes or {}, table, charts),
-            _laws(table, laws, charts),
+            _summary(rest, lines),
+            _costs(rest, charts),
+            _sizes(rest, charts),
+            landscape.section(landscapes or {}, rest, charts),
+            mixed.section(table),
+            _laws(rest, laws, charts),
             *(MORE[name](more[name], charts.figure) for name in MORE if name in more),
             _results(table),
             _provenance(table, laws, study, keys),
