@@ -26,7 +26,7 @@ from bitlaw.study.plan import Plan, present, read_orders
 from bitlaw.study.publish import publish
 
 _PLAN = "BITLAW_PLAN"
-_CONFIG = ("study", "phase", "chunk")
+_CONFIG = ("study", "scale", "phase", "chunk")
 _FINAL = ("table", "laws", "report")
 CHUNKS = ".bitlaw/chunks"
 
@@ -44,22 +44,23 @@ class Workflow:
 
         Args:
             root: the project folder.
-            config: Snakemake's; ``study`` selects another study than ``params.yaml`` does, the ``phase`` ``measure``
-                leaves out the table, the laws and the report, ``chunk`` says how many rows of the grid a job makes
-                (0: one job an artifact).
+            config: Snakemake's; ``study`` and ``scale`` select others than ``params.yaml`` does, the ``phase``
+                ``measure`` leaves out the table, the laws and the report, ``chunk`` says how many rows of the grid a
+                job makes (0: one job an artifact).
             main: whether this is Snakemake's main process.
 
         Raises:
             UserError: see ``load_study`` and ``expand``; a ``config`` that is none.
         """
         self.root = root
-        self._study = config.get("study")
+        self._chosen = {name: str(config[name]) for name in ("study", "scale") if config.get(name)}
         self._pool: str | None = None
         self._plan: Plan | None = None
         self._phase, size = _checked(config)
         old = set((root / CHUNKS).glob("*/*/*.done")) if main else set()
         if main:
-            self._plan = Plan(expand(load_study(root, config.get("study"))), present(root), root)
+            loaded = load_study(root, self._chosen.get("study"), self._chosen.get("scale"))
+            self._plan = Plan(expand(loaded), present(root), root)
             self.plan_file = self._plan.write()
             os.environ[_PLAN] = str(self.plan_file)
         elif _PLAN in os.environ:
@@ -176,7 +177,8 @@ class Workflow:
     def failures(self) -> Iterator[str]:
         """Yield lines that tell what failed in this run, how to make each again, and what waits for it."""
         failed = read_failures(self.orders, self.root, self.plan_file.stat().st_mtime)
-        study = f" --config study={shlex.quote(str(self._study))}" if self._study else ""
+        chosen = " ".join(f"{name}={shlex.quote(value)}" for name, value in self._chosen.items())
+        study = f" --config {chosen}" if chosen else ""
         yield from summary(self.orders, failed, self.root, lambda path: f"snakemake --cores 1 {path}{study}")
 
 

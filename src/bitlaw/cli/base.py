@@ -27,6 +27,7 @@ class Command:
 
 
 def add_study(parser: argparse.ArgumentParser) -> None:
-    """Add ``--study`` and ``--root``, which most commands take."""
+    """Add ``--study``, ``--scale`` and ``--root``, which most commands take."""
     parser.add_argument("--study", metavar="NAME", help="take studies/NAME.yaml as it is, not what params.yaml selects")
+    parser.add_argument("--scale", metavar="NAME", help="a scale of the study, such as zoo; full: as it stands")
     parser.add_argument("--root", metavar="FOLDER", help="the project folder (default: the nearest with a params.yaml)")

@@ -15,7 +15,7 @@ from bitlaw.study.plan import Plan, present
 def open_plan(options: argparse.Namespace) -> Plan:
     """Return the plan of the study that the options name."""
     root = find_root(Path(options.root) if options.root else None)
-    return Plan(expand(load_study(root, options.study)), present(root), root)
+    return Plan(expand(load_study(root, options.study, options.scale)), present(root), root)
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:

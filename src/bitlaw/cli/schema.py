@@ -16,13 +16,25 @@ def study_schema() -> dict[str, Any]:
     """Return the JSON Schema of a file under ``studies/``."""
     from bitlaw.study.params import Study
 
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Study.model_json_schema()}
+    schema = Study.model_json_schema()
+    own = {name: {"$ref": f"#/properties/{name}"} for name in schema["properties"]}
+    scales = {
+        "description": "the same study with some keys replaced, by name; `scale` in params.yaml chooses one",
+        "type": "object",
+        "additionalProperties": {"type": "object", "properties": own, "additionalProperties": False},
+    }
+    schema["properties"] = {**schema["properties"], "scales": scales}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
 def params_schema() -> dict[str, Any]:
     """Return the JSON Schema of ``params.yaml``: a study's keys, none required, and ``study``, which selects a file."""
     schema = study_schema()
-    properties: dict[str, Any] = {"study": {"type": "string", "description": "name of a file under studies/"}}
+    properties: dict[str, Any] = {
+        "study": {"type": "string", "description": "name of a file under studies/"},
+        "scale": {"type": "string", "description": "a scale of the study; full: as it stands"},
+    }
+    del schema["properties"]["scales"]
     return {
         **schema,
         "title": "params.yaml",

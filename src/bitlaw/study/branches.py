@@ -93,7 +93,9 @@ def _joined(found: Mapping[str, Mapping[str, Any]]) -> Reach:
 def _studies(folder: Path, root: Path) -> dict[str, Any]:
     """Return what ``reach.py`` says of the project in ``folder``, by its own code if it has any."""
     code = folder / "src" if (folder / "src" / "bitlaw").is_dir() else Path(reach.__file__).parents[2]
-    environment = {**os.environ, "PYTHONPATH": str(code), "PYTHONDONTWRITEBYTECODE": "1"}
+    # What was never fetched cannot be judged, and asking the hub for it would take minutes without a network.
+    offline = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
+    environment = {**os.environ, **offline, "PYTHONPATH": str(code), "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(  # noqa: S603 (code of the user's own branches)
         [sys.executable, "-P", reach.__file__, str(folder)],
         cwd=folder if folder.is_dir() else root,

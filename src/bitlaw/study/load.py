@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bitlaw.errors import UserError, unknown
 from bitlaw.formats import grammar
+from bitlaw.study.scales import scaled, without_scales
 from bitlaw.study.yaml_file import Location, YamlFile, place, read_yaml
 
 if TYPE_CHECKING:
@@ -51,31 +52,46 @@ def find_root(start: Path | None = None) -> Path:
     raise UserError("no params.yaml here or in a folder above; go to the project's folder", place=str(here))
 
 
-def load_study(root: Path, name: str | None = None) -> Loaded:
+def load_study(root: Path, name: str | None = None, scale: str | None = None) -> Loaded:
     """Return the study that ``params.yaml`` in ``root`` selects.
 
-    Every key of ``params.yaml`` but ``study`` overrides the study's key of that name: mappings are merged, all else is
-    replaced.
+    Every key of ``params.yaml`` but ``study`` and ``scale`` overrides the study's key of that name: mappings are
+    merged, all else is replaced. A scale of the study overrides it likewise, before ``params.yaml`` does.
 
     Args:
         root: the project folder.
         name: take this study instead of the one that ``params.yaml`` names, and none of its overrides.
+        scale: take this scale of the study instead of the one that ``params.yaml`` names.
 
     Raises:
         UserError: a missing file, malformed YAML, an unknown or wrong key: one line with its place.
     """
     if name is not None:
         base = read_yaml(_study_file(root, name, "--study"), root)
-        return Loaded(Path(name).stem, root, validate(base.content, [base]), (base,))
+        return _loaded(root, Path(name).stem, base, scaled(base, scale, "--scale"), None)
     params = read_yaml(root / "params.yaml", root)
     chosen = params.content.get("study")
     if not isinstance(chosen, str):
         known = ", ".join(_known(root)) or "none"
         raise UserError(f"say which study to run: `study: NAME`; there are: {known}", place=place(["study"], [params]))
     base = read_yaml(_study_file(root, chosen, place(["study"], [params])), root)
-    overrides = {key: value for key, value in params.content.items() if key != "study"}
-    study = validate(_merge(base.content, overrides), [params, base])
-    return Loaded(Path(chosen).stem, root, study, (params, base))
+    if scale is not None:
+        return _loaded(root, Path(chosen).stem, base, scaled(base, scale, "--scale"), params)
+    own, where = params.content.get("scale"), place(["scale"], [params])
+    if own is not None and not isinstance(own, str):
+        raise UserError("must be the name of a scale", place=where)
+    return _loaded(root, Path(chosen).stem, base, scaled(base, own, where), params)
+
+
+def _loaded(root: Path, name: str, base: YamlFile, scale: YamlFile | None, params: YamlFile | None) -> Loaded:
+    """Return the study ``base`` with what ``scale`` and ``params`` put in."""
+    content = without_scales(base.content)
+    files = [base]
+    for over in filter(None, (scale, params)):
+        selects = ("study", "scale") if over is params else ()
+        content = _merge(content, {key: value for key, value in over.content.items() if key not in selects})
+        files.insert(0, over)
+    return Loaded(name, root, validate(content, files), tuple(files))
 
 
 def validate(content: Mapping[str, Any], files: Sequence[YamlFile]) -> Study:

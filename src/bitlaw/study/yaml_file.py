@@ -39,6 +39,13 @@ class YamlFile:
             line, node = found
         return len(location), line
 
+    def part(self, location: Location, content: Mapping[str, Any]) -> YamlFile:
+        """Return what is at ``location``, which is ``content``, as a file of the same name and lines."""
+        node = self.tree
+        for step in location:
+            node = next((found for _, found in _children(node, step)), None)
+        return YamlFile(self.name, content, node)
+
 
 def place(location: Location, files: Sequence[YamlFile]) -> str:
     """Return ``file:line: path`` of the value at ``location`` in the file that has most of it, the first of equals."""

@@ -86,7 +86,8 @@ def examples() -> list[Any]:
 @pytest.mark.parametrize("content", examples())
 def test_every_example_of_a_study_is_valid(content: dict[str, Any]) -> None:
     content.pop("study", None)
-    validate({"models": [{"source": "zoo"}], **content}, [])
+    for scale in ({}, *content.pop("scales", {}).values()):
+        validate({"models": [{"source": "zoo"}], **content, **scale}, [])
 
 
 def test_there_are_examples() -> None:
