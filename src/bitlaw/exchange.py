@@ -29,10 +29,9 @@ from bitlaw.errors import DamagedArtifactError, UserError, unknown
 from bitlaw.progress import track
 from bitlaw.stages import STAGES
 from bitlaw.study.artifact import RESULTS
-from bitlaw.study.plan import Plan
+from bitlaw.study.plan import FINAL, Plan
 
 CELLS = "cells"
-FINAL = ("table", "laws", "report")
 READABLE = (".json", ".safetensors")
 _FILES = ".files.json"
 _NAME = re.compile(r"(?P<key>[0-9a-f]{32})(?P<label>(~[A-Za-z0-9][A-Za-z0-9._-]*)*)(?P<suffix>\.json|\.safetensors)")

@@ -22,12 +22,11 @@ from bitlaw.resources import BASE_MB, mem_mb, runtime
 from bitlaw.study import chunks
 from bitlaw.study.grid import expand
 from bitlaw.study.load import load_study
-from bitlaw.study.plan import Plan, present, read_orders
+from bitlaw.study.plan import FINAL, Plan, present, read_orders
 from bitlaw.study.publish import publish
 
 _PLAN = "BITLAW_PLAN"
 _CONFIG = ("study", "scale", "phase", "chunk")
-_FINAL = ("table", "laws", "report")
 CHUNKS = ".bitlaw/chunks"
 
 
@@ -99,7 +98,7 @@ class Workflow:
             executing: whether jobs will be run: no dry run, no drawing of the graph.
         """
         measure = self._phase == "measure"
-        wanted = [path for path, order in self.orders.items() if (order["stage"] in _FINAL) != measure]
+        wanted = [path for path, order in self.orders.items() if (order["stage"] in FINAL) != measure]
         if wanted or self._plan is None:
             return list(dict.fromkeys(self._done.get(path, path) for path in wanted))
         if executing:

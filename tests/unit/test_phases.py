@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from bitlaw.errors import UserError
-from bitlaw.exchange import FINAL
 from bitlaw.stages import STAGES
+from bitlaw.study.plan import FINAL
 from bitlaw.workflow import Workflow
 from projects import REPOSITORY, Project
 

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bitlaw.errors import unknown
-from bitlaw.exchange import FINAL, Cell
+from bitlaw.exchange import Cell
 from bitlaw.lockfile import keep_in_merges
 from bitlaw.stages import STAGES
+from bitlaw.study.plan import FINAL
 
 
 def add_exchange(parser: argparse.ArgumentParser) -> None:

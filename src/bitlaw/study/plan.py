@@ -19,6 +19,9 @@ from bitlaw.errors import UserError
 from bitlaw.study.artifact import RESULTS, Artifact
 from bitlaw.study.grid import Grid
 
+FINAL = ("table", "laws", "predictor", "claims", "report")
+"""Stages of the whole study, which follow from its cells in seconds."""
+
 
 def present(root: Path) -> set[str]:
     """Return the paths of all files under ``results``, relative to ``root``, by one walk."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -104,17 +105,20 @@ def test_the_text_and_the_recipe_are_in_the_key(project: Path, capsys: pytest.Ca
 
 def test_models_on_the_same_texts_read_them_once(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[str] = []
-    real = File.read
+    real = File.pieces
 
-    def counted(self: File, settings: FileSettings, root: Path) -> str:
+    def counted(self: File, settings: FileSettings, root: Path) -> Iterator[str]:
         read.append(settings.path)
         return real(self, settings, root)
 
-    monkeypatch.setattr(File, "read", counted)
+    monkeypatch.setattr(File, "pieces", counted)
     settings = [TrainSettings.model_validate({**MODEL, "name": name}) for name in ("one", "two", "three")]
-    found = [SOURCES["train"].resolve(one, project)[0].identity for one in settings]
+    found = [SOURCES["train"].resolve(settings[0], project)[0].identity]
+    first = list(read)
+    assert set(first) == {"a.txt", "b.txt"}
+    found += [SOURCES["train"].resolve(one, project)[0].identity for one in settings[1:]]
     assert found[0] == found[1] == found[2]
-    assert read == ["a.txt", "b.txt"]
+    assert read == first
     (project / "b.txt").write_text(words(9), "utf-8")
     assert SOURCES["train"].resolve(settings[0], project)[0].identity != found[0]
 
