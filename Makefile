@@ -27,11 +27,12 @@ demo: .venv/ready  ## run the study of params.yaml (the embedded demo) and make 
 	$(BIN)/dvc repro --quiet
 	@$(BIN)/bitlaw summary
 
+# A file's tests stay on one worker: they share what takes long to set up, such as a SLURM.
 test: .venv/ready  ## run all tests
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-quick: .venv/ready  ## run the tests that start neither Snakemake nor a browser nor SLURM
-	$(BIN)/python -m pytest -n 2 -m 'not workflow and not browser and not cluster'
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not workflow and not browser and not cluster'
 
 parity: .venv-parity/ready  ## compare formats and GPTQ with other packages, bit for bit
 	.venv-parity/bin/python -m pytest -n 2 tests/parity

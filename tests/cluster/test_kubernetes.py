@@ -10,7 +10,7 @@ import pytest
 
 from checkout import Checkout
 
-pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("workflow")]
+pytestmark = [pytest.mark.workflow]
 
 # The first pod of a loss is lost before it begins. A pod has no variables but those that its job gives it.
 KUBECTL = """\

@@ -14,7 +14,7 @@ from one_node import Slurm, Unavailable
 
 from checkout import Checkout
 
-pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("cluster"), pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
 VIEWS = ("table.parquet", "laws.json", "index.html")
 # SLURM here keeps no accounts, so states come from squeue; and nobody wants to wait for the next look.
 COMMAND = ("snakemake", "--profile", "workflow/profiles/slurm", "--latency-wait", "10")
