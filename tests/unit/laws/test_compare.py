@@ -45,7 +45,9 @@ def test_the_law_that_made_the_losses_wins_everywhere(found: dict[str, Any]) -> 
             assert entry["clear"] and entry["next"] not in ("gmse", "gmse_tokens")
             assert entry["mae"] < 0.03 < entry["next_mae"] * 10
         in_sample = {name: law["bic"] for name, law in group["laws"].items() if "bic" in law}
-        assert min(in_sample, key=in_sample.__getitem__) == "gmse"
+        # With one number of tokens, held, gmse_tokens is the same law: last digits decide between the two.
+        assert in_sample["gmse"] == pytest.approx(min(in_sample.values()), abs=1e-3)
+        assert all(value > in_sample["gmse"] + 10 for name, value in in_sample.items() if "gmse" not in name)
 
 
 def test_what_a_law_cannot_say_is_not_scored(found: dict[str, Any]) -> None:
