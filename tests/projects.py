@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 ZOO = REPOSITORY / "data" / "zoo"
+# Texts, tasks and tables that are no part of the project; tests that want them skip where the folder is not there.
+SHARED = REPOSITORY.parent / "shared"
 SMALL: Mapping[str, Any] = {
     "title": "A small study",
     "models": [{"source": "zoo", "name": "gpt2-0.1m"}],

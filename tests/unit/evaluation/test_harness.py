@@ -25,10 +25,10 @@ from bitlaw.models.linears import quantizable, swapped
 from bitlaw.models.load import load_model, load_tokenizer
 from bitlaw.stage import Header, Job
 from bitlaw.stages import STAGES
-from projects import ZOO, Project
+from projects import SHARED, ZOO, Project
 from tiny import WORDS, tiny_model, tiny_tokenizer
 
-EVAL = Path("/work/shared/data/eval")
+EVAL = SHARED / "data" / "eval"
 PROTOCOL = Protocol(limit=None, fewshot=0, seed=0, batch=4, context=64)
 WORD = ["model", "text", "token", "café", "reads", "how", "likely", "each"]
 CHOICE = [

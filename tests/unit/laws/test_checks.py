@@ -15,8 +15,9 @@ from bitlaw.laws.fit import fit
 from bitlaw.laws.solver import huber
 from bitlaw.published.chinchilla import points
 from bitlaw.published.load import load, losses
+from projects import SHARED
 
-EPOCH = Path("/work/shared/published/epoch_chinchilla_svg_extracted_data.csv")
+EPOCH = SHARED / "published" / "epoch_chinchilla_svg_extracted_data.csv"
 BESIROGLU = {"A": 482.01, "B": 2085.43, "E": 1.8172, "alpha": 0.3478, "beta": 0.3658}
 
 

@@ -15,10 +15,11 @@ from bitlaw.errors import UserError
 from bitlaw.models import load
 from bitlaw.models.linears import count_params, quantizable
 from bitlaw.models.load import load_model, load_tokenizer, skeleton
+from projects import SHARED
 from tiny import tiny_model
 
 Saved = Callable[[str], Path]
-STORIES = Path(__file__).parents[4] / "shared" / "models" / "stories260K"
+STORIES = SHARED / "models" / "stories260K"
 FAMILIES = ("gpt2", "opt", "bloom", "llama", "gpt_neox")
 
 
