@@ -133,8 +133,8 @@ def test_cpu_and_gpu_agree(tmp_path: Path, dtype: str, near: float) -> None:
     looks = {path for path in apart if re.search(r"-(gptq|awq)/", path)}
     print("apart:", sorted((round(value, 5) for value in apart.values()), reverse=True)[:20])
     assert max(value for path, value in apart.items() if path not in looks) < near
-    # The last digits of a Hessian turn a few codes, each of which turns others. The limit was set before it was measured;
-    # on an H200 one float32 cell of GPTQ or AWQ was 0.0110 nats apart, so this fails there until it is explained.
+    # The last digits of a Hessian turn a few codes, each of which turns others. The limit was set before measuring; on
+    # an H200 one float32 cell of GPTQ or AWQ was 0.0110 nats apart, so this fails there until it is explained.
     assert max(apart[path] for path in looks) < near + 0.01
     for path in (tmp_path / "cpu").glob("results/quantize/**/*-rtn/*.safetensors"):
         one, _ = read_tensors(path)
