@@ -1,6 +1,8 @@
 """Laws, predictor and claims on a made-up table of 35,000 rows: seconds of each, and peak memory.
 
-python benchmarks/analysis.py [--rows 35000] [--laws kumar power_offset] [--bootstraps 1000]
+python benchmarks/analysis.py [--rows 35000] [--laws kumar power_offset ...] [--bootstraps 1000]
+
+What is timed is what the stages do: each law fitted, all compared on what they did not see, the predictor, the claims.
 """
 
 from __future__ import annotations
@@ -18,12 +20,14 @@ import pandas as pd
 from bitlaw.claims.run import run as test_claims
 from bitlaw.formats import grammar
 from bitlaw.laws import LAWS
+from bitlaw.laws.compare import compare
 from bitlaw.laws.fit import fit
 from bitlaw.predictor.report import report
-from bitlaw.table import frame
+from bitlaw.table import COLUMNS, frame
 
 FAMILIES, SIZES, METHODS = 5, 10, ("rtn", "gptq", "awq", "proxy")
 TEXT = "sums"
+MX = ("power_offset", "kumar", "ouyang", "gmse", "panferov")
 
 
 def made(rows: int) -> pd.DataFrame:
@@ -51,10 +55,7 @@ def made(rows: int) -> pd.DataFrame:
                 "stride": 255,
                 "finite": True,
             }
-            model |= {"eval_tokens": 8191, "eval_bytes": 20_000, "seed": None, "settings": "{}"}
-            model |= dict.fromkeys(
-                ("calibration_text", "calibration_text_sha256", "calibration_samples", "calibration_length")
-            )
+            model |= {"eval_tokens": 8191, "eval_bytes": 20_000, "settings": "{}", "mix": "none", "dtype": "float32"}
             base = 1.5 + (10 + family) * n**-0.15
             found.append(_cell(model, None, "none", base, 0.0))
             for fmt in formats:
@@ -76,6 +77,7 @@ def _cell(model: dict[str, Any], fmt: Any, method: str, base: float, delta: floa
     losses = {"nll": base + delta, "delta_nll": delta, "perplexity": math.exp(base + delta), "bits_per_byte": 1.0}
     known = {"scale_dtype": "none" if fmt is None else fmt.scale_dtype, "sqnr_db": None if fmt is None else 6.0 * bits}
     return {
+        **dict.fromkeys(column.name for column in COLUMNS),
         **model,
         **about,
         **numbers,
@@ -99,7 +101,7 @@ def main() -> None:
     """Print the seconds of each part, their sum, and the peak memory."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=35_000)
-    parser.add_argument("--laws", nargs="*", default=["kumar", "power_offset"], help="names of laws")
+    parser.add_argument("--laws", nargs="*", default=list(MX), help="names of laws; default: those of studies/mx.yaml")
     parser.add_argument("--bootstraps", type=int, default=1000)
     options = parser.parse_args()
     table = made(options.rows)
@@ -110,6 +112,8 @@ def main() -> None:
         total += timed(
             f"law {name}", lambda law=law: fit(law, table, law.settings(), seed=0, bootstraps=options.bootstraps)
         )
+    laws = {name: LAWS[name] for name in options.laws}
+    total += timed("comparison", lambda: compare(table, laws, seed=0))
     total += timed("predictor", lambda: report(table, 0))
     total += timed("claims", lambda: test_claims(table, 0))
     print(

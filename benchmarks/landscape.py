@@ -51,7 +51,7 @@ def surface_of(name: str, device: str, windows: int, window: int) -> Surface:
     place = {"pretrained": str(ZOO / name)}
     text = "\n".join(text for _, text in sorted(topics.items()))
     ids = encode(load_tokenizer(place), text, windows * window).ids
-    return Surface(load_model(place, "float32", device), cut(ids, window), windows)
+    return Surface(load_model({**place, "device": device}), cut(ids, window), windows)
 
 
 def plain(surface: Surface) -> Callable[[], object]:

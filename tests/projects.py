@@ -79,3 +79,8 @@ class Project:
         """Return the files under ``results/``, relative to it."""
         folder = self.root / "results"
         return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def counts(project: Project) -> dict[str, tuple[int, int, int]]:
+    """Return by stage how many artifacts the project needs, has and misses."""
+    return {stage: (needs, has, misses) for stage, needs, has, misses in project.plan().counts()}

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -109,3 +109,29 @@ def test_two_runs_at_once(tmp_path: Path, expected: list[bytes], first: str, sec
         assert first == second == "snakemake" and "lock" in said[1].lower(), said[1]
     checkout.make()
     assert [checkout.view(name) for name in VIEWS] == expected
+
+
+def test_what_another_run_makes_meanwhile_stays(tmp_path: Path) -> None:
+    """Snakemake removes a job's outputs before the job; another run may have made them, and be about to read them."""
+    checkout = small(tmp_path / "p")
+    checkout.make()
+    results, made = checkout.root / "results", tmp_path / "made"
+    results.rename(made)
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("BITLAW_", "SNAKEMAKE_"))}
+    env |= {"PYTHONPATH": str(checkout.root / "src"), "OMP_NUM_THREADS": "1"}
+    run = subprocess.Popen(
+        RUNNERS["snakemake"], cwd=checkout.root, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    while run.poll() is None and not list(results.glob("model/*/*.json")):
+        time.sleep(0.01)
+    others = {}
+    for path in (path for path in made.rglob("*") if path.is_file()):
+        target = results / path.relative_to(made)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileExistsError):
+            os.link(path, target)
+            others[target] = path
+    said = run.communicate(timeout=300)[0]
+    assert run.returncode == 0, said
+    assert len(others) >= 5, f"the run was over before the other one began: {said}"
+    assert [target.name for target, path in others.items() if not target.samefile(path)] == []

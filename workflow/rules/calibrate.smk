@@ -3,7 +3,7 @@ rule calibrate:
     input:
         missing_parents("results/calibrate/{label}/{key}.safetensors"),
     output:
-        "results/calibrate/{label}/{key}.safetensors",
+        update("results/calibrate/{label}/{key}.safetensors"),
     log:
         "logs/calibrate/{label}/{key}.log",
     conda:

@@ -3,7 +3,7 @@ rule claims:
     input:
         missing_parents("results/claims/{key}.json"),
     output:
-        "results/claims/{key}.json",
+        update("results/claims/{key}.json"),
     log:
         "logs/claims/{key}.log",
     conda:

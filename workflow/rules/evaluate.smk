@@ -3,7 +3,7 @@ rule evaluate:
     input:
         missing_parents("results/evaluate/{label}/{key}.json"),
     output:
-        "results/evaluate/{label}/{key}.json",
+        update("results/evaluate/{label}/{key}.json"),
     log:
         "logs/evaluate/{label}/{key}.log",
     conda:

@@ -3,7 +3,7 @@ rule factorize:
     input:
         missing_parents("results/factorize/{label}/{key}.safetensors"),
     output:
-        "results/factorize/{label}/{key}.safetensors",
+        update("results/factorize/{label}/{key}.safetensors"),
     log:
         "logs/factorize/{label}/{key}.log",
     conda:

@@ -3,7 +3,7 @@ rule landscape:
     input:
         missing_parents("results/landscape/{label}/{key}.json"),
     output:
-        "results/landscape/{label}/{key}.json",
+        update("results/landscape/{label}/{key}.json"),
     log:
         "logs/landscape/{label}/{key}.log",
     conda:

@@ -3,7 +3,7 @@ rule table:
     input:
         missing_parents("results/table/{key}.parquet"),
     output:
-        "results/table/{key}.parquet",
+        update("results/table/{key}.parquet"),
     log:
         "logs/table/{key}.log",
     conda:
@@ -22,7 +22,7 @@ rule laws:
     input:
         missing_parents("results/laws/{key}.json"),
     output:
-        "results/laws/{key}.json",
+        update("results/laws/{key}.json"),
     log:
         "logs/laws/{key}.log",
     conda:

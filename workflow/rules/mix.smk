@@ -3,7 +3,7 @@ rule sensitivity:
     input:
         missing_parents("results/sensitivity/{label}/{key}.json"),
     output:
-        "results/sensitivity/{label}/{key}.json",
+        update("results/sensitivity/{label}/{key}.json"),
     log:
         "logs/sensitivity/{label}/{key}.log",
     conda:
@@ -22,7 +22,7 @@ rule mix:
     input:
         missing_parents("results/mix/{label}/{key}.json"),
     output:
-        "results/mix/{label}/{key}.json",
+        update("results/mix/{label}/{key}.json"),
     log:
         "logs/mix/{label}/{key}.log",
     conda:

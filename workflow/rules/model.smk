@@ -3,7 +3,7 @@ rule model:
     input:
         missing_parents("results/model/{label}/{key}.json"),
     output:
-        "results/model/{label}/{key}.json",
+        update("results/model/{label}/{key}.json"),
     log:
         "logs/model/{label}/{key}.log",
     conda:

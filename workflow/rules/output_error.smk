@@ -3,7 +3,7 @@ rule output_error:
     input:
         missing_parents("results/output_error/{label}/{key}.json"),
     output:
-        "results/output_error/{label}/{key}.json",
+        update("results/output_error/{label}/{key}.json"),
     log:
         "logs/output_error/{label}/{key}.log",
     conda:

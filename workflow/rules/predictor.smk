@@ -3,7 +3,7 @@ rule predictor:
     input:
         missing_parents("results/predictor/{key}.json"),
     output:
-        "results/predictor/{key}.json",
+        update("results/predictor/{key}.json"),
     log:
         "logs/predictor/{key}.log",
     conda:

@@ -3,7 +3,7 @@ rule quantize:
     input:
         missing_parents("results/quantize/{label}/{key}.safetensors"),
     output:
-        "results/quantize/{label}/{key}.safetensors",
+        update("results/quantize/{label}/{key}.safetensors"),
     log:
         "logs/quantize/{label}/{key}.log",
     conda:

@@ -3,7 +3,7 @@ rule report:
     input:
         missing_parents("results/report/{key}.html"),
     output:
-        "results/report/{key}.html",
+        update("results/report/{key}.html"),
     log:
         "logs/report/{key}.log",
     conda:

@@ -3,7 +3,7 @@ rule zeroshot:
     input:
         missing_parents("results/zeroshot/{label}/{key}.json"),
     output:
-        "results/zeroshot/{label}/{key}.json",
+        update("results/zeroshot/{label}/{key}.json"),
     log:
         "logs/zeroshot/{label}/{key}.log",
     conda:
