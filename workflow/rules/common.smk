@@ -13,6 +13,10 @@ except UserError as error:
     sys.exit(2)
 
 
+# Outputs are marked update(): else Snakemake removes a job's outputs before the job, also one that another run has made
+# since the graph was built and is about to read.
+
+
 def missing_parents(output):
     """Return the input function of a rule: the parents of an artifact that are missing too, and no others."""
     return lambda wildcards: RUN.inputs(output.format(**wildcards))
