@@ -1,4 +1,4 @@
-"""Laws, predictor and claims on a made-up table of 35,000 rows: seconds of each, and peak memory.
+"""Laws, predictor and claims on a made-up table of 35,000 rows on three texts: seconds of each, and peak memory.
 
 python benchmarks/analysis.py [--rows 35000] [--laws kumar power_offset ...] [--bootstraps 1000]
 
@@ -19,73 +19,60 @@ import pandas as pd
 
 from bitlaw.claims.run import run as test_claims
 from bitlaw.formats import grammar
+from bitlaw.formats.gmse import gmse
 from bitlaw.laws import LAWS
 from bitlaw.laws.compare import compare
 from bitlaw.laws.fit import fit
 from bitlaw.predictor.report import report
-from bitlaw.table import COLUMNS, frame
+from bitlaw.table import COLUMNS, UNQUANTIZED, frame
 
-FAMILIES, SIZES, METHODS = 5, 10, ("rtn", "gptq", "awq", "proxy")
-TEXT = "sums"
-MX = ("power_offset", "kumar", "ouyang", "gmse", "panferov")
-
-
-def made(rows: int) -> pd.DataFrame:
-    """Return a table of at least ``rows`` rows: 50 models, the usual names of formats, four methods."""
-    rng = np.random.default_rng(0)
-    names = [name for name in grammar.known_names() if "row" not in name and "none" not in name]
-    step = max(1, len(names) * len(METHODS) * FAMILIES * SIZES // rows)
-    formats = [grammar.parse(name) for name in names[::step]]
-    found: list[dict[str, Any]] = []
-    for family in range(FAMILIES):
-        for at in range(SIZES):
-            n = int(1e6 * 3**at)
-            model = {
-                "model": f"f{family}-{n}",
-                "family": f"f{family}",
-                "source": "made",
-                "n_params": n,
-                "n_total": 2 * n,
-            }
-            model |= {
-                "n_tokens": 20 * n,
-                "text": TEXT,
-                "text_sha256": "ab" * 32,
-                "window": 256,
-                "stride": 255,
-                "finite": True,
-            }
-            model |= {"eval_tokens": 8191, "eval_bytes": 20_000, "settings": "{}", "mix": "none", "dtype": "float32"}
-            base = 1.5 + (10 + family) * n**-0.15
-            found.append(_cell(model, None, "none", base, 0.0))
-            for fmt in formats:
-                bits = fmt.effective_bits((256, 4096))
-                for shift, method in enumerate(METHODS):
-                    delta = 30 * n**-0.3 * 4.0**-bits * math.exp(0.2 * rng.standard_normal() - 0.1 * shift) * 100
-                    found.append(_cell(model, fmt, method, base, min(delta, 5.0)))
-    return frame(found)
+LAWS_OF_MX = ("power_offset", "kumar", "ouyang", "gmse", "panferov")
+FORMATS = [
+    *grammar.expand("mxint{2..8}_b{32,64,128}"),
+    *grammar.expand("mxfp{4_e2m1,6_e2m3,6_e3m2,8_e4m3,8_e5m2}_b{32,64,128}"),
+    *grammar.expand("int{2..8}_b{64,128,256,1024}"),
+    *grammar.expand("quantile{3..8}_b{64,256}"),
+    *grammar.expand("dyn{3..8}_b{64,256}"),
+]
+FAMILIES = ("gpt2", "opt", "bloom", "llama", "neox")
+SIZES = tuple(int(1e5 * 3**i) for i in range(6))
+METHODS, TEXTS = ("rtn", "gptq", "awq", "proxy"), ("wikipedia", "wikitext-2", "novels")
 
 
-def _cell(model: dict[str, Any], fmt: Any, method: str, base: float, delta: float) -> dict[str, Any]:
-    about = {"format": "unquantized", "element": "none", "bits": 16, "block": "none", "scale_rule": "none"}
-    bits = 16.0
-    if fmt is not None:
-        bits = fmt.effective_bits((256, 4096))
-        about = {"format": str(fmt), "element": fmt.element.name, "bits": fmt.bits, "block": str(fmt.block)}
-        about["scale_rule"] = fmt.scale_rule
-    numbers = {"effective_bits": bits, "model_bits": bits * model["n_params"], "q_ratio": 0.0 if fmt is None else 1.0}
-    losses = {"nll": base + delta, "delta_nll": delta, "perplexity": math.exp(base + delta), "bits_per_byte": 1.0}
-    known = {"scale_dtype": "none" if fmt is None else fmt.scale_dtype, "sqnr_db": None if fmt is None else 6.0 * bits}
-    return {
-        **dict.fromkeys(column.name for column in COLUMNS),
-        **model,
-        **about,
-        **numbers,
-        **losses,
-        **known,
-        "method": method,
-        "key": f"{model['model']}/{about['format']}/{method}",
-    }
+def made(rows: int, seed: int = 0) -> pd.DataFrame:
+    """Return a table of about ``rows`` rows whose losses follow noise, size and a family's own factor."""
+    rng = np.random.default_rng(seed)
+    known = {c.name: False if c.dtype == "bool" else None for c in COLUMNS}
+    numbers = [grammar.parse(name) for name in FORMATS]
+    noise = {str(number): gmse(number) for number in numbers}
+    models = [
+        (family, n, d * n) for d in (20, 5, 80) for n in SIZES for family in FAMILIES if family == "llama" or d == 20
+    ]
+    found = []
+    for family, n, tokens in models:
+        factor = float(np.exp(0.3 * FAMILIES.index(family)))
+        for text in TEXTS:
+            base = 1.5 + 40.0 * n**-0.25 + 100.0 * tokens**-0.3 + 0.01 * float(rng.standard_normal())
+            one = {**known, "model": f"{family}-{n}-{tokens}", "family": family, "source": "train", "n_params": n}
+            one |= {"n_total": n + 500_000, "n_tokens": tokens, "text": text, "text_sha256": text, "window": 256}
+            one |= {"stride": 256, "eval_tokens": 200_000, "eval_bytes": 800_000, "finite": True, "settings": "{}"}
+            one |= {"mix": "none", "dtype": "bfloat16"}
+            plain = {"format": UNQUANTIZED, "method": "none", "bits": 16, "effective_bits": 16.0, "q_ratio": 0.0}
+            found.append({**one, **plain, "nll": base, "delta_nll": 0.0, "model_bits": 16.0 * (n + 500_000)})
+            for number in numbers:
+                bits = number.effective_bits((256, 256))
+                for method in METHODS:
+                    x = factor * 30.0 * noise[str(number)] * n**-0.15 * float(np.exp(0.2 * rng.standard_normal()))
+                    delta = 4.0 * -np.expm1(-x / 4.0)
+                    found.append({**one, "format": str(number), "method": method, "element": number.element.name,
+                                  "bits": number.bits, "block": str(number.block), "scale_rule": number.scale_rule,
+                                  "scale_dtype": number.scale_dtype, "effective_bits": bits, "q_ratio": 1.0,
+                                  "nll": base + delta, "delta_nll": delta, "calibration_samples": 64,
+                                  "sqnr_db": -10.0 * math.log10(noise[str(number)]),
+                                  "model_bits": n * bits + 16.0 * 500_000})  # fmt: skip
+    kept = set(rng.permutation(len(found))[:rows])
+    table = [{**row, "key": str(i)} for i, row in enumerate(found) if row["format"] == UNQUANTIZED or i in kept]
+    return frame(table)
 
 
 def timed(name: str, work: Callable[[], Any]) -> float:
@@ -101,7 +88,9 @@ def main() -> None:
     """Print the seconds of each part, their sum, and the peak memory."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=35_000)
-    parser.add_argument("--laws", nargs="*", default=list(MX), help="names of laws; default: those of studies/mx.yaml")
+    parser.add_argument(
+        "--laws", nargs="*", default=list(LAWS_OF_MX), help="names of laws; default: those of studies/mx.yaml"
+    )
     parser.add_argument("--bootstraps", type=int, default=1000)
     options = parser.parse_args()
     table = made(options.rows)

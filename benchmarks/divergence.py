@@ -1,12 +1,13 @@
-"""What the distance from the unquantized model costs beside the loss alone, for each model of the zoo.
+"""What the distance from the unquantized model costs beside the loss alone, for models of the zoo.
 
-Run: ``python benchmarks/divergence.py``. The protocol is the embedded study's. Times are of one thread's CPU, in
-milliseconds for each cell: the loss of quantized weights; with divergence and agreement, when what is needed of the
-unquantized model has been kept; and the first time, when it has not.
+Run: ``python benchmarks/divergence.py [MODEL ...]``, by default for all. The protocol is the embedded study's. Times
+are of one thread's CPU, in milliseconds for each cell: the loss of quantized weights; with divergence and agreement,
+when what is needed of the unquantized model has been kept; and the first time, when it has not.
 """
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -56,12 +57,14 @@ def measure(folder: Path, whole: str) -> tuple[float, float, float]:
 
 def main() -> None:
     """Print the table."""
+    names = sys.argv[1:] or sorted(path.parent.name for path in (ROOT / "data" / "zoo").glob("*/config.json"))
     torch.set_num_threads(1)
     corpus = CORPORA["pydoc"]
     whole = corpus.read(corpus.Settings(source="pydoc"), ROOT)
     print("| model | loss alone | with the distance | the first time |\n| --- | --- | --- | --- |")
-    for folder in sorted(path.parent for path in (ROOT / "data" / "zoo").glob("*/config.json")):
-        print(f"| {folder.name} | {' | '.join(f'{value:.0f}' for value in measure(folder, whole))} |")
+    for name in names:
+        times = measure(ROOT / "data" / "zoo" / name, whole)
+        print(f"| {name} | {' | '.join(f'{value:.0f}' for value in times)} |")
         forget()
 
 

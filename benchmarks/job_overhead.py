@@ -1,11 +1,12 @@
 """What a job costs before it computes anything: handed to a warm worker, against a fresh Python with torch.
 
-Run: ``python benchmarks/job_overhead.py``. Both sides run in turn, so that a change of the machine's speed meets both;
-medians are printed.
+Run: ``python benchmarks/job_overhead.py [--rounds 30]``. Both sides run in turn, so that a change of the
+machine's speed meets both; medians are printed.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import statistics
 import subprocess
@@ -16,7 +17,6 @@ from pathlib import Path
 
 from bitlaw import pool
 
-ROUNDS = 30
 CLIENT = Path(pool.__file__).with_name("client.py")
 JOB = ["formats", "int4_b64"]  # a command that needs no model
 
@@ -30,6 +30,9 @@ def seconds(command: list[str], env: dict[str, str]) -> float:
 
 def main() -> None:
     """Print the medians and their ratio."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=30)
+    rounds = parser.parse_args().rounds
     with tempfile.TemporaryDirectory() as folder:
         address = pool.start(2, os.getpid(), Path(folder))
         env = {**os.environ, "BITLAW_POOL": address}
@@ -38,7 +41,7 @@ def main() -> None:
         for _ in range(4):
             seconds(warm_command, env)  # both workers import what the command needs
         warm, fresh = [], []
-        for _ in range(ROUNDS):
+        for _ in range(rounds):
             warm.append(seconds(warm_command, env))
             fresh.append(seconds(fresh_command, env))
         pool.stop(address)

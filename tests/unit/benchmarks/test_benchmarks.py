@@ -1,0 +1,37 @@
+"""Every benchmark still runs: on the smallest input, with nothing said about its times."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).resolve().parents[3] / "benchmarks"
+SMALLEST = {
+    "analysis.py": ["--rows", "300", "--laws", "kumar", "--bootstraps", "20"],
+    "divergence.py": ["gpt2-0.1m"],
+    "evaluation.py": ["--batch", "1"],
+    "fake_quantize.py": ["--size", "256", "--rounds", "1", "mxint4_b32"],
+    "gptq.py": ["--size", "128", "--rounds", "1"],
+    "gpu.py": ["--help"],  # it needs a GPU
+    "job_overhead.py": ["--rounds", "1"],
+    "landscape.py": ["--models", "gpt2-0.1m"],
+    "laws.py": ["--bootstraps", "20"],
+    "scale.py": ["--help"],  # its smallest part takes a minute
+}
+
+
+def test_each_benchmark_is_here() -> None:
+    assert set(SMALLEST) == {path.name for path in FOLDER.glob("*.py")} - {"common.py"}
+
+
+@pytest.mark.parametrize("name", SMALLEST)
+def test_it_runs(name: str) -> None:
+    env = {**os.environ, "PYTHONPATH": str(FOLDER.parent / "src"), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    command = [sys.executable, str(FOLDER / name), *SMALLEST[name]]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
