@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+import bitlaw
 from bitlaw.cli import COMMANDS
 from bitlaw.errors import UserError, unknown
 
@@ -92,6 +93,8 @@ def _parser(name: str | None) -> _Parser:
         epilog="`bitlaw COMMAND --help` explains a command.",
         formatter_class=plain,
     )
+    if name is None:
+        parser.add_argument("--version", action="version", version=f"bitlaw {bitlaw.__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=False)
     for each in COMMANDS if name is None else [name]:
         command = COMMANDS[each]

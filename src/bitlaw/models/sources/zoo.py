@@ -48,7 +48,11 @@ def _folder(root: Path) -> Path:
     for folder in (own, shipped):
         if folder.is_dir():
             return folder
-    raise UserError("there is no zoo of models", place=str(own))
+    raise UserError(
+        "the zoo comes with the project's repository, not with the package: run this in a checkout, or copy its "
+        "data/zoo here",
+        place=str(own),
+    )
 
 
 SOURCE = ZooSource()
