@@ -61,9 +61,9 @@ def read_json(path: Path) -> Any:
 
 
 def write_tensors(path: Path, header: Header, tensors: Mapping[str, torch.Tensor], result: Any) -> None:
-    """Write ``tensors`` (any dtype and device) and ``result`` (JSON values) as one safetensors file.
+    """Write ``tensors`` (any shape, dtype and device) and ``result`` (JSON values) as one safetensors file.
 
-    Equal tensors, results and headers give equal bytes.
+    Equal tensors, results and headers give equal bytes. Raises ``OSError`` where the file cannot be written.
     """
     from safetensors import SafetensorError
     from safetensors.torch import save_file
@@ -87,7 +87,7 @@ def _of_the_system(error: Exception, path: Path) -> OSError | None:
 
 
 def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], Any]:
-    """Return the tensors and the result stored in ``path`` by ``write_tensors``.
+    """Return the tensors and the result stored in ``path``, as ``write_tensors`` was given them.
 
     Raises ``DamagedArtifactError`` if the file does not parse or its checksum does not match.
     """
@@ -107,7 +107,10 @@ def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], Any]:
 
 
 def read_tensors_result(path: Path) -> Any:
-    """Return only the result stored in ``path``, reading no tensor and checking no checksum of them."""
+    """Return only the result stored in ``path``, reading no tensor and checking no checksum of them.
+
+    Raises ``DamagedArtifactError`` if the file does not parse.
+    """
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -120,7 +123,8 @@ def read_tensors_result(path: Path) -> Any:
 def read_header(path: Path) -> dict[str, Any]:
     """Return the header of the JSON or safetensors artifact in ``path``: ``Header``'s fields and ``sha256``.
 
-    It checks no checksum; ``read_json`` and ``read_tensors`` do, for the header too.
+    It checks no checksum; ``read_json`` and ``read_tensors`` do, for the header too. Raises ``DamagedArtifactError`` if
+    the file does not parse.
     """
     from safetensors import SafetensorError, safe_open
 

@@ -105,7 +105,7 @@ def _bits(side: str) -> dict[str, tuple[str, str]]:
 
 
 def ratio(found: pd.DataFrame) -> pd.Series[float]:
-    """Return ln(a / b) of pairs, both at least ``LEAST``; positive if b adds less loss."""
+    """Return ln(a / b) for each row of pairs, both at least ``LEAST`` nats; positive if b adds less loss."""
     import numpy as np
 
     logs: pd.Series[float] = np.log(found["a"].clip(lower=LEAST)) - np.log(found["b"].clip(lower=LEAST))

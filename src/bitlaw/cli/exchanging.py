@@ -20,7 +20,11 @@ def add_exchange(parser: argparse.ArgumentParser) -> None:
 
 
 def chosen(options: argparse.Namespace) -> list[str]:
-    """Return the stages that the options name, by default all whose artifacts are exchanged."""
+    """Return the stages that the options name, by default all whose artifacts are exchanged.
+
+    Raises:
+        UserError: a stage that is none of these.
+    """
     exchanged = [stage for stage in STAGES if stage not in FINAL]
     for stage in options.stage or []:
         if stage not in exchanged:

@@ -79,7 +79,7 @@ def _token_losses(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
 
 
 def window_sums(losses: Sequence[torch.Tensor], group: Sequence[Span]) -> list[float]:
-    """Return the sum for each window of ``group`` of ``losses``, the pieces of those of all its scored tokens."""
+    """Return the sum in nats for each window of ``group``; ``losses`` are pieces (k,) of those of its scored tokens."""
     parts = torch.cat(list(losses)).double().split([span.end - span.first for span in group])
     # Moved together: a GPU is waited for once.
     sums: list[float] = torch.stack([part.sum() for part in parts]).tolist()

@@ -143,7 +143,7 @@ def with_wide_scales(packed: Packed) -> Packed:
 
 
 def rounded_once(weight: Tensor, dtype: str) -> Tensor:
-    """Return what a model of ``dtype`` must hold for ``weight`` (float32)."""
+    """Return what a model of ``dtype`` must hold for ``weight`` (out, in), float32."""
     import torch
 
     kind: torch.dtype = getattr(torch, dtype)

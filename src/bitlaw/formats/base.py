@@ -54,7 +54,7 @@ class Quantized:
         return rows, columns
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return the storage form: ``codes`` packed densely (uint8), and the scales by name, dense below a byte."""
+        """Return the storage form: ``codes`` packed densely, (n,) uint8, and the scales by name, dense below a byte."""
         bits = self.fmt.block_parts()
         parts = {name: pack(part, bits[name]) if bits[name] < 8 else part for name, part in self.scales.block.items()}
         return {"codes": self.fmt.element.pack(self.codes), **parts, **self.scales.shared}

@@ -26,7 +26,7 @@ class DynamicCode(CodebookElement):
     """Dynamic exponent numbers."""
 
     def values(self) -> Tensor:
-        """Return the numbers: ``±10^(i - k + 2) m`` with m the centers of ``2^i`` equal parts of [0.1, 1]; 0; 1."""
+        """Return (2^k,) numbers: ``±10^(i - k + 2) m`` with m the centers of ``2^i`` equal parts of [0.1, 1]; 0; 1."""
         return _values(self.bits)
 
 

@@ -40,7 +40,7 @@ class Element(ABC):
     @property
     @abstractmethod
     def top(self) -> float:
-        """The largest magnitude that a code means; numbers beyond it are clipped."""
+        """The largest magnitude that a code means, in units of the step; numbers beyond it are clipped."""
 
     @abstractmethod
     def encode(self, x: Tensor, shared: Mapping[str, Tensor]) -> Tensor:
@@ -51,14 +51,14 @@ class Element(ABC):
 
     @abstractmethod
     def decode(self, codes: Tensor, shared: Mapping[str, Tensor]) -> Tensor:
-        """Return what ``codes`` mean, float32, in units of the step."""
+        """Return what ``codes`` mean, float32 of their shape, in units of the step."""
 
     def pack(self, codes: Tensor) -> Tensor:
-        """Return ``codes`` as they are stored: uint8, ``stored_bits(codes.numel())`` bits and padding to a byte."""
+        """Return ``codes`` as stored, (n,) uint8: ``stored_bits(codes.numel())`` bits and padding to a byte."""
         return pack(codes, self.bits)
 
     def unpack(self, packed: Tensor, count: int) -> Tensor:
-        """Return the ``count`` codes that ``pack`` packed."""
+        """Return the codes that ``pack`` packed, (count,)."""
         return unpack(packed, self.bits, count, signed=self.signed)
 
     def stored_bits(self, count: int) -> int:
@@ -86,7 +86,7 @@ class IntElement(Element):
 
     @property
     def top(self) -> float:
-        """The larger of the two ends."""
+        """The larger magnitude of the two ends, in units of the step."""
         return float(max(-self.low, self.high))
 
     def encode(self, x: Tensor, shared: Mapping[str, Tensor]) -> Tensor:
@@ -97,7 +97,7 @@ class IntElement(Element):
         return codes.to(torch.int8 if self.signed else torch.uint8)
 
     def decode(self, codes: Tensor, shared: Mapping[str, Tensor]) -> Tensor:
-        """Return the integers as float32."""
+        """Return the integers as float32; see ``Element.decode``."""
         return codes.float()
 
 
@@ -106,7 +106,7 @@ class TernaryElement(IntElement):
     """-1, 0 and 1, stored five to a byte (3^5 = 243): 1.6 bits each."""
 
     def pack(self, codes: Tensor) -> Tensor:
-        """Return the codes as digits of base 3, least significant first, five to a byte."""
+        """Return the codes as digits of base 3, least significant first, five to a byte; see ``Element.pack``."""
         import torch
         from torch.nn.functional import pad
 
@@ -116,7 +116,7 @@ class TernaryElement(IntElement):
         return (digits * powers).sum(1, dtype=torch.uint8)
 
     def unpack(self, packed: Tensor, count: int) -> Tensor:
-        """Return the ``count`` codes that ``pack`` packed. Raises ``ValueError`` for a length that does not fit."""
+        """Return the codes that ``pack`` packed, (count,). Raises ``ValueError`` for a length that does not fit."""
         import torch
 
         if packed.shape != (-(-count // 5),):
@@ -158,7 +158,7 @@ class FloatElement(Element):
         return 1 - self.bias
 
     def round(self, x: Tensor) -> Tensor:
-        """Return ``|x|`` rounded to the magnitudes of this element, float32; NaN gives 0."""
+        """Return ``|x|`` rounded to the magnitudes of this element, float32 in the shape of ``x``; NaN gives 0."""
         import torch
 
         magnitude = x.abs().clamp_max_(self.largest).nan_to_num_(nan=0.0)
@@ -180,7 +180,7 @@ class FloatElement(Element):
         return codes.to(torch.uint8)
 
     def decode(self, codes: Tensor, shared: Mapping[str, Tensor]) -> Tensor:
-        """Return the numbers with these bit patterns."""
+        """Return the numbers with these bit patterns; see ``Element.decode``."""
         import torch
 
         magnitude = codes.to(torch.int32) & (1 << self.bits - 1) - 1
@@ -209,7 +209,7 @@ class CodebookElement(Element):
         """Return the entries, float32, rising strictly, ``(at most 2^bits,)``."""
 
     def table(self, shared: Mapping[str, Tensor], like: Tensor) -> Tensor:
-        """Return the entries on the device of ``like``."""
+        """Return the entries on the device of ``like``; see ``values``."""
         return self.values().to(like.device)
 
     def encode(self, x: Tensor, shared: Mapping[str, Tensor]) -> Tensor:
@@ -220,12 +220,12 @@ class CodebookElement(Element):
         return torch.bucketize(x.nan_to_num(nan=0.0).contiguous(), bounds, out_int32=True).to(torch.uint8)
 
     def decode(self, codes: Tensor, shared: Mapping[str, Tensor]) -> Tensor:
-        """Return the entries at these places."""
+        """Return the entries at these places; see ``Element.decode``."""
         return self.table(shared, codes)[codes.int()]
 
 
 def midpoints(values: Tensor) -> Tensor:
-    """Return the float32 means of neighbors."""
+    """Return the means of neighbors in ``values`` (n,), (n - 1,) float32."""
     return (values[:-1] + values[1:]) / 2
 
 

@@ -53,7 +53,7 @@ class FixedCode(CodebookElement):
     entries: tuple[float, ...]
 
     def values(self) -> Tensor:
-        """Return the entries as float32."""
+        """Return the entries, (16,) float32."""
         import torch
 
         return torch.tensor(self.entries, dtype=torch.float32)

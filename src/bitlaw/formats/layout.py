@@ -122,5 +122,5 @@ class Layout:
         return self.rule.zero(scales)
 
     def means(self, scales: Scales) -> Tensor | None:
-        """Return the means of the blocks, float32; ``None`` in formats that are not centered."""
+        """Return the means of the blocks, float32, in the shape of the block parts; ``None`` in formats without."""
         return scales.block["mean"].float() if self.centered else None

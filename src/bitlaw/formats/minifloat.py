@@ -35,6 +35,7 @@ class FloatCode(CodebookElement):
     def values(self) -> Tensor:
         """Return the numbers, rising: ``±(1 + f) 2^(b + 1 - i)``, i = 1..2^E - 1, and ``±f 2^-b``, over the largest.
 
+        See ``CodebookElement.values`` for the shape.
         ``b = 2^(E-1)`` and f runs over the multiples of ``2^-M`` below 1.
         """
         return _values(self.bits, self.exponent_bits)

@@ -246,7 +246,7 @@ class E8M0(ScaleRule):
         return {"scale": field.to(torch.uint8)}
 
     def step(self, scales: Scales) -> Tensor:
-        """Return ``2^(byte - 127 - shift)``, built from bits: exact, subnormal or not."""
+        """Return ``2^(byte - 127 - shift)``, built from bits: exact, subnormal or not; see ``ScaleRule.step``."""
         import torch
 
         byte = scales.block["scale"].to(torch.int32)
@@ -317,14 +317,17 @@ class TwoLevel(ScaleRule):
 
 
 def divide(x: Tensor, divisor: float) -> Tensor:
-    """Return ``x / divisor``, correctly rounded on every device; CUDA turns a division by a number into a product."""
+    """Return ``x / divisor``, elementwise, correctly rounded on every device.
+
+    CUDA turns a division by a number into a product.
+    """
     return x / x.new_full((), divisor)
 
 
 def stored_step(step: Tensor, dtype: str, top: float) -> Tensor:
     """Return ``step`` (float32) in the dtype called ``dtype``: at least its smallest positive number, NaN if not held.
 
-    Not held is one that is infinite in ``dtype``, or with which ``top`` steps are infinite in float32.
+    The shape stays. Not held is one that is infinite in ``dtype``, or with which ``top`` steps are infinite in float32.
     """
     import torch
 

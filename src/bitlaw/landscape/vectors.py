@@ -15,12 +15,12 @@ Weights = dict[str, torch.Tensor]
 
 
 def dot(a: Weights, b: Weights) -> float:
-    """Return the inner product of two vectors."""
+    """Return the inner product of two vectors, a number summed in float64."""
     return sum(float((a[name].double() * b[name].double()).sum()) for name in a)
 
 
 def norm(a: Weights) -> float:
-    """Return the Euclidean length of a vector."""
+    """Return the Euclidean length of a vector, a number in the unit of its values."""
     return math.sqrt(dot(a, a))
 
 

@@ -31,7 +31,7 @@ class Curve:
     values: Array
 
     def at(self, bits: Array) -> Array:
-        """Return the values at log2 ``bits``; beyond its ends the curve goes on straight."""
+        """Return the values (n,) at log2 ``bits`` (n,); beyond its ends the curve goes on straight."""
         import numpy as np
 
         inside = np.interp(bits, self.bits, self.values)
@@ -40,7 +40,7 @@ class Curve:
         return np.asarray(np.where(bits > ends[1], self.values[-1] + high * (bits - ends[1]), inside))
 
     def where(self, values: Array) -> Array:
-        """Return the log2 bits at which the curve takes ``values``; NaN where it is flat or not monotonic."""
+        """Return the log2 bits (n,) at which the curve takes ``values`` (n,); NaN where it is flat or not monotonic."""
         import numpy as np
 
         steps = np.diff(self.values)

@@ -38,7 +38,7 @@ S = Constant("S", "S", "ceiling: the most that a cell can lose, nats per token",
 
 
 def noise_and_size(inputs: Values, constants: Values) -> Array:
-    """Return the logarithm of (Q_r G)^a N^-g."""
+    """Return the logarithm of (Q_r G)^a N^-g; see ``Law.function`` for the shapes."""
     import numpy as np
 
     noise = np.log(np.maximum(inputs["gmse"] * inputs["q_ratio"], 1e-300))
@@ -46,7 +46,7 @@ def noise_and_size(inputs: Values, constants: Values) -> Array:
 
 
 def up_to(ceiling: Array, x: Array) -> Array:
-    """Return ``x`` where it is far below ``ceiling``, and what approaches the ceiling above it."""
+    """Return ``x`` where it is far below ``ceiling``, and what approaches the ceiling above it, elementwise."""
     import numpy as np
 
     return np.asarray(-ceiling * np.expm1(-x / ceiling))

@@ -30,6 +30,7 @@ class DamageSettings(LawSettings):
     """Settings of a law of ``delta_nll``.
 
     Attributes:
+        huber: residuals of logarithms up to this count squared, larger ones linearly.
         saturated_above: cells that lose more than this (nats per token) are left out: the loss of a broken model is
             bounded by that of a guess, which the law does not know.
     """
@@ -150,7 +151,7 @@ def hold_unvaried(rows: pd.DataFrame, column: str, constant: Constant, notes: li
 
 
 def clipped_exp(exponent: Array) -> Array:
-    """Return exp of ``exponent``, which a fit may drive anywhere, without overflow."""
+    """Return exp of ``exponent``, elementwise; a fit may drive it anywhere, and there is no overflow."""
     import numpy as np
 
     return np.asarray(np.exp(np.clip(exponent, -700.0, 700.0)))

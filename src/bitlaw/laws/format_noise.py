@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def format_noise(table: pd.DataFrame) -> pd.Series[float]:
-    """Return each format's GMSE (Panferov et al. 2025), 0 unquantized; NaN for names that only their source knows."""
+    """Return each row's GMSE of its format (Panferov et al. 2025): 0 unquantized, NaN for a name that is no format."""
     from bitlaw.formats import grammar
     from bitlaw.formats.gmse import gmse
 

@@ -58,7 +58,7 @@ def derive(table: pd.DataFrame, derived: Mapping[str, Derived]) -> pd.DataFrame:
 
 
 def block_values(table: pd.DataFrame) -> pd.Series[float]:
-    """Return how many values share a scale; NaN where that depends on the shape of the matrix."""
+    """Return for each row how many values share a scale; NaN where that depends on the shape of the matrix."""
     import pandas as pd
 
     return pd.to_numeric(table["block"], errors="coerce").astype("float64")

@@ -50,7 +50,7 @@ def function(inputs: Values, constants: Values) -> Array:
 
 
 def damage(inputs: Values, constants: Values) -> Array:
-    """Return A N^-alpha (rho^-alpha - 1), the loss added."""
+    """Return A N^-alpha (rho^-alpha - 1), the loss added in nats per token; see ``Law.function`` for the shapes."""
     alpha = constants["alpha"]
     return constants["A"] * inputs["n_params"] ** -alpha * (rho(inputs, constants) ** -alpha - 1.0)
 

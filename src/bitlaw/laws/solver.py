@@ -35,7 +35,7 @@ class Setup:
 
 
 def huber(residuals: Array, weights: Array, threshold: float) -> Array:
-    """Return the weighted sum over the last axis of Huber losses: r^2/2 up to ``threshold``, linear beyond."""
+    """Return weighted sums (...) of Huber losses of ``residuals`` (..., n): r^2/2 up to ``threshold``, else linear."""
     import numpy as np
 
     size = np.abs(residuals)

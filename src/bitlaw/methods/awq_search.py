@@ -38,7 +38,7 @@ def input_scale(absmean: Tensor, exponent: float) -> Tensor:
 
 
 def output_error(error: Tensor, hessian: Tensor) -> float:
-    """Return ``tr(E H E^T)`` of the weight errors ``E`` (out, in); summed in float64."""
+    """Return the loss ``tr(E H E^T)`` of the weight errors ``E`` (out, in), H (in, in); summed in float64."""
     return float((error @ hessian).mul_(error).sum(dtype=torch.float64))
 
 
@@ -61,7 +61,7 @@ class Search:
     max_shrink: float
 
     def run(self, weights: Sequence[Tensor], *, clip: bool) -> Iterator[tuple[StoredLinear, dict[str, Any]]]:
-        """Yield each of ``weights`` (float32) as stored, and how it went.
+        """Yield each of ``weights``, (out, in) float32, as stored, and how it went.
 
         The information: ``exponent`` of the scale; ``clipped``, the share of blocks with a shrunk range; and the
         relative output errors ``tr(dW H dW^T) / tr(W H W^T)``: ``output_error``, and ``rtn_error`` without any scale.
@@ -135,7 +135,7 @@ def reduce_blocks(fmt: Format, w: Tensor, reduce: Any) -> Tensor:
 
 
 def clamped(fmt: Format, w: Tensor, ranges: Tensor) -> Tensor:
-    """Return ``w`` with each block cut off at its range."""
+    """Return ``w`` (out, in) with each block cut off at its range, (out, blocks)."""
     wide = ranges if fmt.block == "none" else ranges.repeat_interleave(fmt.width(w.shape[1]), 1)[:, : w.shape[1]]
     return w.clamp(-wide, wide)
 

@@ -52,7 +52,7 @@ class Method:
         raise NotImplementedError(f"{type(self).__name__} needs no factors")
 
     def inputs(self, tensors: Mapping[str, Tensor], result: Mapping[str, Any]) -> Callable[[str], Inputs]:
-        """Return the ``Work.inputs`` that the artifact in ``needs`` (its tensors and result) holds.
+        """Return the ``Work.inputs`` that the artifact in ``needs`` (its tensors and result) holds; see ``Inputs``.
 
         Here it is a calibration; a method that needs factors reads these.
         """

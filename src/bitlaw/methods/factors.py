@@ -30,7 +30,7 @@ def inputs_of(hessian: Tensor, linears: Sequence[Linear], *, damping: float, act
 
 
 def energy(w: Tensor, hessian: Tensor) -> float:
-    """Return ``tr(W H W^T)``, the mean squared output of a linear (times 2) without its bias; summed in float64."""
+    """Return ``tr(W H W^T)``, W (out, in), H (in, in): the mean squared output without bias, times 2; in float64."""
     w = w.float()
     return float((w @ hessian).mul_(w).sum(dtype=torch.float64))
 
@@ -80,7 +80,8 @@ def record_of(factor: Factor) -> dict[str, Any]:
 def inputs(tensors: Mapping[str, Tensor], result: Mapping[str, Any]) -> Callable[[str], Inputs]:
     """Return the inputs that the artifact of the factorize stage with ``tensors`` and ``result`` holds, by linear.
 
-    A factor is unpacked when it is asked for; linears that share one follow each other, so the last one is kept.
+    See ``Inputs`` for the shapes. A factor is unpacked when it is asked for; linears that share one follow each other,
+    so the last one is kept.
     """
     kept: dict[int, Factor] = {}
 

@@ -93,7 +93,7 @@ def drawn(sizes: Sequence[int], total: int, chance: Random) -> list[int]:
 
 
 def ways(sizes: Sequence[int], total: int) -> float:
-    """Return how many sets of units make ``total`` steps; infinite beyond the range of a float."""
+    """Return the number of sets of units that make ``total`` steps; infinite beyond the range of a float."""
     return math.ldexp(float(_chances(sizes)[-1][total]), len(sizes)) if len(sizes) < 1000 else math.inf
 
 

@@ -137,7 +137,7 @@ def moments(
 
 
 def batches(windows: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """Return ``windows`` cut into batches of about ``BATCH_TOKENS`` tokens."""
+    """Return ``windows`` (n, length) cut along n into batches of about ``BATCH_TOKENS`` tokens."""
     parts: tuple[torch.Tensor, ...] = windows.split(max(1, BATCH_TOKENS // windows.shape[1]))
     return parts
 

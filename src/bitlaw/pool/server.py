@@ -231,7 +231,11 @@ class Server:
 
 
 def end_with(parent: int) -> None:
-    """Let this process be killed when its parent, process ``parent``, ends in whatever way."""
+    """Let this process be killed when its parent, process ``parent``, ends in whatever way.
+
+    Raises:
+        OSError: Linux does not let it.
+    """
     if sys.platform == "linux":
         if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL) != 0:
             raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")

@@ -62,7 +62,7 @@ def learn(model: Model, rows: pd.DataFrame, y: Array, seed: int) -> Predict:
 
 
 def squash(values: Array) -> Array:
-    """Return ``asinh(values / KNEE)``: nearly the logarithm of large losses, and finite at zero and below."""
+    """Return ``asinh(values / KNEE)``, elementwise: nearly the logarithm of large losses, finite at zero and below."""
     import numpy as np
 
     return np.asarray(np.arcsinh(np.asarray(values, dtype="float64") / KNEE))

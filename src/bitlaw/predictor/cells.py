@@ -39,7 +39,7 @@ class Cells:
     excluded: dict[str, int]
 
     def take(self, mask: Array) -> Cells:
-        """Return the cells where ``mask`` is true."""
+        """Return the cells where ``mask``, (n,) bool, is true."""
         return Cells(self.rows[mask].reset_index(drop=True), self.y[mask], self.target, self.evaluation, self.excluded)
 
 

@@ -40,7 +40,7 @@ class Margins:
     coverage: float
 
     def interval(self, predicted: Array) -> tuple[Array, Array]:
-        """Return the ends of the intervals around predictions, in the unit of the target."""
+        """Return the ends (n,) and (n,) of the intervals around predictions (n,), in the unit of the target."""
         import numpy as np
 
         level, middle = np.digitize(predicted, LEVELS), squash(predicted)
@@ -111,5 +111,5 @@ def _reach(errors: Array, level: Any, low: Array, high: Array) -> Array:
 
 
 def covered(y: Array, low: Array, high: Array) -> float:
-    """Return the share of ``y`` within the intervals."""
+    """Return the share of ``y`` (n,) within the intervals from ``low`` (n,) to ``high`` (n,)."""
     return float(((y >= low) & (y <= high)).mean())

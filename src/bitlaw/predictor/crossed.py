@@ -78,6 +78,8 @@ class Crossed:
 def cross(rows: pd.DataFrame, y: Array, models: dict[str, Model], seed: int, *, nested: bool = True) -> Crossed:
     """Fit every model without each family, and (``nested``) the candidates without each pair of families.
 
+    ``y`` (n,) is the target of each of the rows.
+
     Raises:
         UserError: fewer than ``FEWEST_FAMILIES`` families.
     """
@@ -102,7 +104,7 @@ def cross(rows: pd.DataFrame, y: Array, models: dict[str, Model], seed: int, *, 
 
 
 def groups(rows: pd.DataFrame) -> Array:
-    """Return what is left out together to choose a model: families, or (of fewer than three) groups of models."""
+    """Return (n,) names of what is left out together: families, or (of fewer than three) groups of models."""
     import numpy as np
 
     families: Any = rows["family"].astype(str).to_numpy()

@@ -28,7 +28,7 @@ RADIAL = ("log_radial",)
 
 
 def learner(names: tuple[str, ...]) -> Callable[[pd.DataFrame, Array, int], Predict]:
-    """Return the function that fits the law with the features ``names``, and a shift for each method."""
+    """Return the function that fits the law with the features ``names``, and a shift for each method; see ``Model``."""
 
     def learn(rows: pd.DataFrame, y: Array, seed: int) -> Predict:
         encoder = Encoder(rows, names, ("method",))
@@ -40,7 +40,7 @@ def learner(names: tuple[str, ...]) -> Callable[[pd.DataFrame, Array, int], Pred
 
 
 def best(rows: pd.DataFrame) -> Callable[[pd.DataFrame, Array, int], Predict]:
-    """Return the law that residuals are best taken from: along the radial profile where there is one."""
+    """Return the law that residuals are best taken from, along the radial profile where there is one; see ``Model``."""
     return learner(RADIAL if "log_radial" in rows and bool(rows["log_radial"].notna().all()) else SIZE)
 
 

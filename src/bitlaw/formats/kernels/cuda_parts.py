@@ -4,7 +4,7 @@ Kernels are compiled without fused multiply-add, so that each line rounds as tor
 meant. Constants of a rule or an element are compile-time arguments.
 """
 # Triton compiles a small language inside Python: constants are in capitals, there is no "in", NaN is x != x.
-# ruff: noqa: D103, N803, PLR0124, PLR1714, SIM109
+# ruff: noqa: N803, PLR0124, PLR1714, SIM109
 # mypy: disable-error-code="no-untyped-def, misc, unused-ignore, untyped-decorator"
 
 import triton  # type: ignore[import-not-found]
@@ -37,21 +37,25 @@ _BOUNDS = tl.constexpr(512)  # a codebook's table: bounds, padded with infinity,
 
 @triton.jit
 def bits_of(x):
+    """Return the bits of a float32 as int32, elementwise."""
     return x.to(tl.int32, bitcast=True)
 
 
 @triton.jit
 def from_bits(bits):
+    """Return the float32 with these bits, elementwise."""
     return bits.to(tl.float32, bitcast=True)
 
 
 @triton.jit
 def larger(a, b):
+    """Return the larger one, elementwise; NaN if one is."""
     return tl.maximum(a, b, propagate_nan=tl.PropagateNan.ALL)
 
 
 @triton.jit
 def smaller(a, b):
+    """Return the smaller one, elementwise; NaN if one is."""
     return tl.minimum(a, b, propagate_nan=tl.PropagateNan.ALL)
 
 
@@ -143,6 +147,7 @@ def codebook_code(
 
 @triton.jit
 def codebook_value(code, table):
+    """Return the entries of a codebook's table at these places."""
     return tl.load(table + _BOUNDS + code)
 
 
@@ -165,6 +170,7 @@ def stored_step(step, DTYPE: tl.constexpr, TOP: tl.constexpr):
 
 @triton.jit
 def absmax_step(amax, DTYPE: tl.constexpr, DIVISOR: tl.constexpr, TOP: tl.constexpr, MINIMUM: tl.constexpr):
+    """See ``bitlaw.formats.scales.Absmax``; float32."""
     if MINIMUM > 0:
         amax = larger(amax, MINIMUM)
     if DIVISOR != 1.0:
@@ -174,6 +180,7 @@ def absmax_step(amax, DTYPE: tl.constexpr, DIVISOR: tl.constexpr, TOP: tl.conste
 
 @triton.jit
 def e8m0_byte(amax, RULE: tl.constexpr, EMAX: tl.constexpr, MANTISSA: tl.constexpr, TOP: tl.constexpr):
+    """See ``bitlaw.formats.scales.E8M0``; int32."""
     bits = bits_of(amax)
     if RULE == RCEIL:
         bits = bits_of(tl.div_rn(amax, tl.full(amax.shape, TOP, tl.float32)))
@@ -189,6 +196,7 @@ def e8m0_byte(amax, RULE: tl.constexpr, EMAX: tl.constexpr, MANTISSA: tl.constex
 
 @triton.jit
 def e8m0_step(byte, SHIFT: tl.constexpr):
+    """See ``bitlaw.formats.scales.E8M0.step``; float32."""
     return from_bits(tl.where(byte != 255, bits_of(power_of_two(byte - (127 + SHIFT))), _NAN))
 
 
