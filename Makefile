@@ -4,7 +4,7 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONNOUSERSITE := 1
 
-.PHONY: demo test test-quick parity bench lint format smoke figures laws-page schema clean help
+.PHONY: demo test test-quick parity bench lint format smoke figures laws-page schema docs clean help
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -65,9 +65,12 @@ laws-page: .venv/ready  ## run the study of the Microscaling formats and write w
 schema: .venv/ready  ## write the JSON Schema of params.yaml
 	$(BIN)/bitlaw schema --write workflow/schemas/params.schema.json
 
+docs: .venv/ready  ## build the site of documentation into site/; a link or a docstring that is wrong fails
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 smoke: .venv/ready  ## run a study of minutes' size through Snakemake, twice; the second run must do nothing
 	$(BIN)/snakemake --cores 2 --config study=smoke
 	$(BIN)/snakemake --cores 2 --config study=smoke 2>&1 | grep -i 'nothing to be done'
 
 clean:  ## remove results and the environment
-	rm -rf .venv .venv-parity .bitlaw .snakemake results report logs
+	rm -rf .venv .venv-parity .bitlaw .snakemake results report logs site

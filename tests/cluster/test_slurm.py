@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import time
@@ -10,9 +11,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from one_node import Slurm, Unavailable
 
-from checkout import Checkout
+from blocks import Reader, blocks
+from checkout import REPOSITORY, Checkout
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
 VIEWS = ("table.parquet", "laws.json", "index.html")
@@ -71,6 +74,21 @@ def test_each_artifact_is_a_job_and_the_bytes_are_those_of_one_machine(
     assert done.returncode == 0, done.stderr
     for name in VIEWS:
         assert alone.view(name) == finished.view(name), name
+
+
+def test_the_tutorial(cluster: Slurm, tmp_path: Path) -> None:
+    checkout = Checkout(tmp_path / "checkout")
+    shutil.copy2(REPOSITORY / "studies" / "demo.yaml", checkout.root / "studies")
+    site = {"slurm-status-command": "squeue", "slurm-init-seconds-before-status-checks": 2, "latency-wait": 10}
+    profile = checkout.root / "workflow" / "profiles" / "slurm" / "config.yaml"
+    profile.write_text(yaml.safe_dump({**yaml.safe_load(profile.read_text("utf-8")), **site}), "utf-8")
+    (tmp_path / "tmp").mkdir()
+    reader = Reader(checkout.root, {**checkout.environment(), "TMPDIR": str(tmp_path / "tmp")})
+    before = len(cluster.jobs())
+    printed = [reader.do(block) for block in blocks("docs/tutorial/slurm.md") if block.place == "slurm"]
+    assert "Nothing to be done" in printed[2]
+    jobs = cluster.jobs()[before:]
+    assert jobs and {job["state"] for job in jobs} == {"COMPLETED"}
 
 
 def cancel(cluster: Slurm) -> None:

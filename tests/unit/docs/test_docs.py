@@ -21,7 +21,8 @@ from bitlaw.study.params import Calibration, Evaluation, Landscape, Study, Task,
 from bitlaw.text import CORPORA
 
 REPOSITORY = Path(__file__).resolve().parents[3]
-PAGES = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+TOP = [REPOSITORY / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
+PAGES = [*TOP, *sorted((REPOSITORY / "docs").rglob("*.md"))]
 ZOO = REPOSITORY / "data" / "zoo"
 
 
@@ -88,6 +89,13 @@ def test_every_example_of_a_study_is_valid(content: dict[str, Any]) -> None:
     content.pop("study", None)
     for scale in ({}, *content.pop("scales", {}).values()):
         validate({"models": [{"source": "zoo"}], **content, **scale}, [])
+
+
+def test_every_page_has_its_place_on_the_site() -> None:
+    named = re.findall(r"^ +- .*: (\S+\.md)$", page("mkdocs.yml"), re.MULTILINE)
+    assert len(set(named)) == len(named)
+    there = {str(path.relative_to(REPOSITORY / "docs")) for path in PAGES if path not in TOP}
+    assert set(named) == there | {"index.md", "contributing.md", "changelog.md"}
 
 
 def test_there_are_examples() -> None:
@@ -184,7 +192,7 @@ def test_every_element_is_explained() -> None:
     assert explained == stems({grammar.parse(name).element.name for name in grammar.usual_names()})
 
 
-@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(REPOSITORY)))
 def test_links_lead_somewhere(path: Path) -> None:
     for target in re.findall(r"\]\(([^)]+)\)", path.read_text("utf-8")):
         file, _, anchor = target.partition("#")
@@ -195,7 +203,7 @@ def test_links_lead_somewhere(path: Path) -> None:
             assert anchor in {heading.lower().replace(" ", "-") for heading in headings}, target
 
 
-@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(REPOSITORY)))
 def test_commands_exist(path: Path) -> None:
     text = path.read_text("utf-8")
     code = "\n".join([*re.findall(r"`([^`\n]+)`", text), *re.findall(r"```sh\n(.*?)```", text, re.DOTALL)])

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import unquote
 
 import pytest
 
+from hub import COMMIT, files_of, serving, variables
+
 Saved = Callable[[str], Path]
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
 LOAD = """
 import sys, json
 from bitlaw.errors import UserError
@@ -34,71 +31,20 @@ except UserError as error:
 """
 
 
-class Hub(BaseHTTPRequestHandler):
-    """As much of the hub as a download of ``someone/tiny`` needs."""
-
-    files: dict[str, bytes] = {}
-
-    def do_GET(self) -> None:
-        path, _, _ = unquote(self.path).partition("?")
-        if path.startswith("/api/models/someone/tiny"):
-            if f"/revision/{COMMIT}" in path or "/revision/v1" in path:
-                names = [{"rfilename": name} for name in self.files]
-                self.reply(json.dumps({"id": "someone/tiny", "sha": COMMIT, "siblings": names}).encode())
-            elif "/tree/" in path and COMMIT in path:
-                entries = [
-                    {"type": "file", "path": name, "size": len(data), "oid": hashlib.sha1(data).hexdigest()}
-                    for name, data in self.files.items()
-                ]
-                self.reply(json.dumps(entries).encode())
-            else:
-                self.fail("RevisionNotFound")
-        elif path.startswith(f"/someone/tiny/resolve/{COMMIT}/") and path.rpartition("/")[2] in self.files:
-            self.reply(self.files[path.rpartition("/")[2]])
-        else:
-            self.fail("RepoNotFound")
-
-    do_HEAD = do_GET
-
-    def reply(self, data: bytes) -> None:
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(data)))
-        self.send_header("Content-Type", "application/json")
-        self.send_header("ETag", f'"{hashlib.sha1(data).hexdigest()}"')
-        self.send_header("X-Repo-Commit", COMMIT)
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(data)
-
-    def fail(self, code: str) -> None:
-        self.send_response(404)
-        self.send_header("X-Error-Code", code)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
+@pytest.fixture
+def files(saved: Saved) -> dict[str, bytes]:
+    return files_of(saved("llama")) | {"README.md": b"read me"}
 
 
 @pytest.fixture
-def hub(saved: Saved) -> Iterator[str]:
-    Hub.files = {path.name: path.read_bytes() for path in saved("llama").iterdir()} | {"README.md": b"read me"}
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_address[1]}"
-    server.shutdown()
-    server.server_close()
+def hub(files: dict[str, bytes]) -> Iterator[str]:
+    with serving({"someone/tiny": files}, "v1") as address:
+        yield address
 
 
 def run(endpoint: str, home: Path, *args: str, **env: str) -> str:
     fields = {name: value for name, value in os.environ.items() if "proxy" not in name.lower()}
-    fields |= {
-        "HF_HOME": str(home),
-        "HF_ENDPOINT": endpoint,
-        "HF_HUB_DISABLE_XET": "1",
-        "HF_HUB_ETAG_TIMEOUT": "2",
-        **env,
-    }
+    fields |= {**variables(endpoint, home), **env}
     done = subprocess.run([sys.executable, "-c", LOAD, *args], capture_output=True, text=True, env=fields, timeout=120)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
@@ -126,8 +72,8 @@ def test_without_network_one_line_says_what_to_do(tmp_path: Path) -> None:
         assert "HF_HOME" in said and "source: path" in said
 
 
-def test_what_the_hub_does_not_have(hub: str, tmp_path: Path) -> None:
+def test_what_the_hub_does_not_have(hub: str, files: dict[str, bytes], tmp_path: Path) -> None:
     assert "has no revision 'v9'" in run(hub, tmp_path, "someone/tiny", "v9")
     assert "the hub has no model 'someone/other'" in run(hub, tmp_path, "someone/other", "v1")
-    del Hub.files["model.safetensors"]
+    del files["model.safetensors"]
     assert "no *.safetensors weights at this revision" in run(hub, tmp_path, "someone/tiny", "v1")
