@@ -92,10 +92,14 @@ class Reader:
         folder: where they begin.
         environment: the variables of their shell.
         words: words of all pages that mean something else here, such as the address of a server.
+        seconds: how long a block may take.
     """
 
-    def __init__(self, folder: Path, environment: Mapping[str, str], words: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, folder: Path, environment: Mapping[str, str], words: Mapping[str, str] | None = None, seconds: int = 500
+    ) -> None:
         self.folder, self.environment, self.words = folder, dict(environment), dict(words or {})
+        self.seconds = seconds
 
     def do(self, block: Block) -> str:
         """Run ``block``, which must succeed, or write its file; return what it printed."""
@@ -115,7 +119,7 @@ class Reader:
         )
         done = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", f"{script}\npwd > {shlex.quote(str(ended))}"],
-            cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=300,
+            cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=self.seconds,
         )  # fmt: skip
         assert done.returncode == 0, f"{block.page}:{block.line}:\n{code}\n{done.stdout}{done.stderr}"
         self.folder = Path(ended.read_text("utf-8").strip())

@@ -118,7 +118,12 @@ def _plain(text: str) -> str:
 
 
 def _default(value: Mapping[str, Any]) -> str:
-    return f"`{json.dumps(value['default'])}`" if "default" in value else ""
+    """Return the default in YAML's words; that of a section is what its own table says."""
+    if "default" not in value:
+        return ""
+    default = value["default"]
+    sections = default if isinstance(default, list) else [default]
+    return "its own defaults" if any(isinstance(each, dict) for each in sections) else f"`{json.dumps(default)}`"
 
 
 def _type(value: Mapping[str, Any]) -> str:

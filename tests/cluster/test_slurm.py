@@ -83,7 +83,7 @@ def test_the_tutorial(cluster: Slurm, tmp_path: Path) -> None:
     profile = checkout.root / "workflow" / "profiles" / "slurm" / "config.yaml"
     profile.write_text(yaml.safe_dump({**yaml.safe_load(profile.read_text("utf-8")), **site}), "utf-8")
     (tmp_path / "tmp").mkdir()
-    reader = Reader(checkout.root, {**checkout.environment(), "TMPDIR": str(tmp_path / "tmp")})
+    reader = Reader(checkout.root, {**checkout.environment(), "TMPDIR": str(tmp_path / "tmp")}, seconds=900)
     before = len(cluster.jobs())
     printed = [reader.do(block) for block in blocks("docs/tutorial/slurm.md") if block.place == "slurm"]
     assert "Nothing to be done" in printed[2]
