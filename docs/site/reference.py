@@ -103,7 +103,7 @@ def _section(schema: Mapping[str, Any]) -> Iterator[str]:
     for key, value in schema["properties"].items():
         meaning = _plain(value.get("description", said.get(key, "")))
         default = "required" if key in schema.get("required", ()) else _default(value)
-        lines.append(f"| `{key}` | {_type(value)} | {default} | {meaning} |".replace("|  |", "| |"))
+        lines.append(f"| `{key}` | {_type(value)} | {default} | {meaning} |")
     yield "\n".join(lines)
 
 
