@@ -16,7 +16,7 @@ Files = Mapping[str, bytes]
 
 
 class _Hub(BaseHTTPRequestHandler):
-    """Answers for the ``models`` of its subclass: files by repository, all at ``COMMIT``, and at the tags ``tags``."""
+    """Answers for the ``models`` of its subclass: files by repository, all at ``COMMIT``, ``main`` and the ``tags``."""
 
     models: Mapping[str, Files] = {}
     tags: tuple[str, ...] = ()
@@ -26,7 +26,8 @@ class _Hub(BaseHTTPRequestHandler):
         for name, files in self.models.items():
             if path.startswith(f"/api/models/{name}"):
                 return self._describe(name, path, files)
-            if path.startswith(f"/{name}/resolve/{COMMIT}/") and path.rpartition("/")[2] in files:
+            places = tuple(f"/{name}/resolve/{revision}/" for revision in (COMMIT, "main", *self.tags))
+            if path.startswith(places) and path.rpartition("/")[2] in files:
                 return self._reply(files[path.rpartition("/")[2]])
         return self._fail("RepoNotFound")
 
@@ -72,7 +73,7 @@ def files_of(folder: Path) -> dict[str, bytes]:
 
 @contextmanager
 def serving(models: Mapping[str, Files], *tags: str) -> Iterator[str]:
-    """Yield the address of a hub that has ``models`` (files by repository) at ``COMMIT`` and at ``tags``."""
+    """Yield the address of a hub that has ``models`` (files by repository) at ``COMMIT``, ``main`` and ``tags``."""
     handler = type("Hub", (_Hub,), {"models": models, "tags": tags})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()

@@ -42,10 +42,10 @@ def hub(files: dict[str, bytes]) -> Iterator[str]:
         yield address
 
 
-def run(endpoint: str, home: Path, *args: str, **env: str) -> str:
+def run(endpoint: str, home: Path, *args: str, code: str = LOAD, **env: str) -> str:
     fields = {name: value for name, value in os.environ.items() if "proxy" not in name.lower()}
     fields |= {**variables(endpoint, home), **env}
-    done = subprocess.run([sys.executable, "-c", LOAD, *args], capture_output=True, text=True, env=fields, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code, *args], capture_output=True, text=True, env=fields, timeout=120)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
