@@ -39,6 +39,22 @@ def theme(dark: bool = False) -> dict[str, Any]:
     }
 
 
+MOST_DRAWN = 2000
+"""Points of a figure: more lie on each other, take seconds to draw, and say nothing new."""
+
+
+def evenly(rows: pd.DataFrame, most: int = MOST_DRAWN) -> pd.DataFrame:
+    """Return ``rows``, or so many that at most ``most`` are left, evenly chosen."""
+    return rows.iloc[:: max(1, -(-len(rows) // most))]
+
+
+def some_lines(rows: pd.DataFrame, most: int = MOST_DRAWN) -> pd.DataFrame:
+    """Return ``rows``, or whole lines of them, evenly chosen by their name in ``line``, with about ``most`` rows."""
+    names = sorted(rows["line"].unique())
+    kept = set(names[:: max(1, -(-len(rows) // most))])
+    return rows[rows["line"].isin(kept)]
+
+
 def plain(rows: pd.DataFrame) -> pd.DataFrame:
     """Return ``rows`` with the plain dtypes that Altair writes without a guess."""
     kinds = {
