@@ -57,8 +57,11 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def open_report(browser: Browser, report: Path) -> Iterator[Open]:
-    """Return what opens the report on a screen, ``desktop`` or ``phone``, in a scheme, ``light`` or ``dark``."""
-    contexts = []
+    """Return what opens the report on a screen, ``desktop`` or ``phone``, in a scheme, ``light`` or ``dark``.
+
+    Whatever a test does, the console stays silent and nothing is asked of the network.
+    """
+    contexts, reports = [], []
 
     def opened(size: str = "desktop", scheme: str = "light") -> Opened:
         width, height = SIZES[size]
@@ -68,8 +71,12 @@ def open_report(browser: Browser, report: Path) -> Iterator[Open]:
             offline=True,  # type: ignore[arg-type]
         )
         contexts.append(context)
-        return Opened(context.new_page(), report)
+        reports.append(Opened(context.new_page(), report))
+        return reports[-1]
 
     yield opened
+    for one in reports:
+        assert one.said == []
+        assert [url for url in one.asked if not url.startswith(("file:", "data:", "blob:"))] == []
     for context in contexts:
         context.close()

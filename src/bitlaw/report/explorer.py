@@ -117,12 +117,8 @@ def chart(table: pd.DataFrame, key: str) -> alt.LayerChart | alt.FacetChart:
     titled = alt.Legend(orient="right", symbolOpacity=1, labelExpr=named)
     quantized = table[table["format"] != UNQUANTIZED]
     rows = table if view.unquantized else quantized
-    x_scale = alt.Scale(type="log" if view.log else "linear", domain=_ends("left", "right"), nice=False)
-    y_scale = alt.Scale(type="log" if view.log_y else "linear", domain=_ends("low", "high"), nice=False, zero=False)
-    # So few ticks that a logarithmic axis of several decades has its powers of ten alone.
-    x_axis, y_axis = (
-        alt.Axis(format="~g", tickCount=2 if log else 6, labelOverlap="greedy") for log in (view.log, view.log_y)
-    )
+    x_scale, y_scale = _scale("left", "right", log=view.log), _scale("low", "high", log=view.log_y)
+    x_axis, y_axis = _axis("left", "right", log=view.log), _axis("low", "high", log=view.log_y)
     x = alt.X("x:Q", title=view.x_title.format(unit), scale=x_scale, axis=x_axis)
     y = alt.Y("y:Q", title=view.y_title, scale=y_scale, axis=y_axis)
     shapes = _shapes(rows)
@@ -193,6 +189,25 @@ def _span(points: pd.DataFrame, view: View) -> tuple[float, float]:
     return (float(above.min()) / 1.5, float(above.max()) * 1.5) if len(above) else (0.1, 1.0)
 
 
+def _scale(low: str, high: str, *, log: bool) -> alt.Scale:
+    """Return a scale between two parameters."""
+    import altair as alt
+
+    ends = [{"expr": low}, {"expr": high}]
+    if log:
+        return alt.Scale(type="log", domain=ends, nice=False)
+    return alt.Scale(domain=ends, nice=False, zero=False)
+
+
+def _axis(low: str, high: str, *, log: bool) -> alt.Axis:
+    """Return an axis between two parameters; a logarithmic one of several decades has its powers of ten alone."""
+    import altair as alt
+
+    decades = f"log({high} / {low}) / LN10"
+    count = alt.ExprRef(expr=f"{decades} > 2 ? floor({decades}) : 10") if log else 6
+    return alt.Axis(format="~g", tickCount=count, labelOverlap="greedy")
+
+
 def _shapes(rows: pd.DataFrame) -> alt.Scale:
     """Return the shapes that the legend names, and a circle for unquantized models if there are any."""
     import altair as alt
@@ -200,10 +215,6 @@ def _shapes(rows: pd.DataFrame) -> alt.Scale:
     baselines = rows["format"] == UNQUANTIZED
     shapes = scales.kind_shapes(element_kind(rows[~baselines])) | ({"none": "circle"} if baselines.any() else {})
     return alt.Scale(domain=list(shapes), range=list(shapes.values()))
-
-
-def _ends(low: str, high: str) -> list[dict[str, str]]:
-    return [{"expr": low}, {"expr": high}]
 
 
 def _method(name: str) -> str:

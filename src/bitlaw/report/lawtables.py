@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 def section(record: Mapping[str, Any]) -> str:
     """Return the HTML of one law, an entry of the laws artifact."""
     settings = record["settings"]
+    about = f"Formula of {escape(record['name'])}"
     parts = [
         f'<div class="card law"><h3>{escape(record["title"])} <code>{escape(record["name"])}</code></h3>',
-        f'<div class="formula" tabindex="0" role="region" aria-label="Formula">{formula(record["formula"])}</div>',
+        f'<div class="formula" tabindex="0" role="region" aria-label="{about}">{formula(record["formula"])}</div>',
         f'<p class="soft">{escape(record["source"])}. Fitted on <code>{escape(record["target"])}</code>: '
         f"sum of Huber losses of log residuals, "
         f"threshold {words.number(settings['huber'])}, best of {settings['starts']} starts. "

@@ -118,12 +118,15 @@ def log_axis(low: float, high: float) -> alt.Axis:
 
 
 def whole_numbers(low: float, high: float) -> alt.Axis:
-    """Return an axis with a tick for each whole number."""
+    """Return an axis with a tick for each whole number, or with others if there are less than two of these."""
     import math
 
     import altair as alt
 
-    return alt.Axis(format="d", labelFlush=False, values=list(range(math.ceil(low), math.floor(high) + 1)))
+    ticks = list(range(math.ceil(low), math.floor(high) + 1))
+    if len(ticks) < 2:
+        return alt.Axis(format="~g", tickCount=5, labelFlush=False)
+    return alt.Axis(format="d", labelFlush=False, values=ticks)
 
 
 def counts() -> alt.Axis:
