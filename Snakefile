@@ -21,9 +21,14 @@ include: "workflow/rules/claims.smk"
 include: "workflow/rules/report.smk"
 
 
+report: "workflow/report/workflow.rst"
+
+
 rule all:
     default_target: True
     input:
         lambda wildcards: RUN.targets(
-            executing=bool(workflow.executor_plugin) and not workflow.dryrun
+            executing=bool(workflow.executor_plugin) and not workflow.dryrun,
+            reporting=not workflow.executor_plugin,
         ),
+        figures,

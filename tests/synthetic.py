@@ -131,3 +131,66 @@ def laws(
         records[name] = {**declared, "inputs": list(law.inputs), **fitted}
     comparison = compare(table, {name: LAWS[name] for name in names}, seed=0)
     return {"laws": records, "comparison": comparison, "seed": 0, "bootstraps": bootstraps}
+
+
+def landscapes(table: pd.DataFrame) -> dict[str, Any]:
+    """Return what the landscape stage might say of each model of ``table``."""
+    r_db = [-40.0, -30.0, -20.0, -10.0, 0.0]
+    profiles = [[level * 10 ** (r / 10) for r in r_db] for level in (2.0, 4.0)]
+    radial = {"gaussian": {"r_db": r_db, "delta_nll": profiles, "step": {"height": 4.0}}}
+    return {name: {"radial": radial} for name in table["model"].unique()}
+
+
+def mixes(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return rows of mixed cells: two shares of the weights of each model of ``table``, by trials and by an order."""
+    found = []
+    for model in table[table["method"] == "none"].to_dict("records"):
+        about = {name: model[name] for name in ("model", "family", "n_params", "n_total", "n_tokens")}
+        for share in (0.5, 0.9):
+            for select, trial, factor in (("random", 0, 1.0), ("random", 1, 1.4), ("output_error", None, 0.8)):
+                delta = 0.1 * share * factor
+                kind = {"format": "int4_b64", "element": "int4", "bits": 4, "block": "64", "effective_bits": 10.0}
+                mix = {"mix": "matmul", "select": select, "trial": trial, "q_target": share, "q_ratio": share}
+                loss = {"nll": model["nll"] + delta, "delta_nll": delta, "model_bits": 0.6 * model["model_bits"]}
+                key = f"{model['model']}/{share}/{select}/{trial}"
+                found.append(row(**about, **kind, **mix, **loss, method="rtn", sqnr_db=25.0, key=key))
+    return found
+
+
+def predictor(table: pd.DataFrame, most: int = 3000) -> dict[str, Any]:
+    """Return what the predictor stage might say of ``table``, with at most ``most`` points in each figure."""
+    rng = np.random.default_rng(0)
+    quantized = table[table["method"] != "none"]
+    some = quantized[quantized["finite"]].iloc[:: max(1, len(quantized) // most)]
+    points = [
+        {
+            "measured": float(one.delta_nll), "predicted": float(one.delta_nll * (1 + 0.1 * rng.standard_normal())),
+            "low": 0.8 * float(one.delta_nll), "high": 1.2 * float(one.delta_nll),
+            "model": one.model, "format": one.format, "method": one.method, "key": one.key,
+        }
+        for one in some.itertuples()
+    ]  # fmt: skip
+    error = {"mae": 0.01, "median": 0.005, "r2": 0.9}
+    folds = [{"held_out": name, "model": "forest", **error} for name in sorted(table["family"].dropna().unique())]
+    records = {
+        name: {
+            "protocol": name, "says": "as made up", "errors": {"chosen": error, "forest": error}, "folds": folds,
+            "coverage": 0.9, "points": points,
+        }
+        for name in ("family", "largest", "format")
+    }  # fmt: skip
+    one = {"evaluation": "manual", "cells": len(quantized), "excluded": {}, "records": records, "refused": {}}
+    return {"seed": 0, "evaluations": [one]}
+
+
+def claims() -> dict[str, Any]:
+    """Return what the claims stage might say: one claim of each verdict."""
+    points = [{"x": 10.0**i, "y": 0.1 * i, "group": group} for i in range(5, 9) for group in ("opt", "bloom")]
+    drawn = {"points": points, "x": "parameters", "y": "share", "log_x": True, "line": 0.0}
+    shared = {"paper": "A paper 2023", "measure": "a share", "rule": "above 0", "why": "as made up", "figure": drawn}
+    numbers = {"statistic": 0.5, "low": 0.1, "high": 0.9}
+    verdicts = ("holds", "does not hold", "not enough data")
+    return {
+        "refused": None,
+        "claims": [{"title": f"Claim that {verdict}", "verdict": verdict, **shared, **numbers} for verdict in verdicts],
+    }

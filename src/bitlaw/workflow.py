@@ -23,7 +23,7 @@ from bitlaw.study import chunks
 from bitlaw.study.grid import expand
 from bitlaw.study.load import load_study
 from bitlaw.study.plan import FINAL, Plan, present, read_orders
-from bitlaw.study.publish import publish
+from bitlaw.study.publish import FIGURES, publish
 
 _PLAN = "BITLAW_PLAN"
 _CONFIG = ("study", "scale", "phase", "chunk")
@@ -88,7 +88,7 @@ class Workflow:
     def _mark(self, name: str) -> str:
         return f"{self._folder}/{name}.done"
 
-    def targets(self, *, executing: bool) -> list[str]:
+    def targets(self, *, executing: bool, reporting: bool = False) -> list[str]:
         """Return the artifacts to ask for that are missing, or the absolute path of ``params.yaml`` if none is.
 
         No rule makes an absolute path, so Snakemake finds nothing to do then and calls no hook; this is why the files
@@ -96,6 +96,8 @@ class Workflow:
 
         Args:
             executing: whether jobs will be run: no dry run, no drawing of the graph.
+            reporting: whether no job will be run, dry or not: ``snakemake --report`` tells of what is there, so where
+                nothing is missing all artifacts of the study are asked for.
         """
         measure = self._phase == "measure"
         wanted = [path for path, order in self.orders.items() if (order["stage"] in FINAL) != measure]
@@ -103,7 +105,14 @@ class Workflow:
             return list(dict.fromkeys(self._done.get(path, path) for path in wanted))
         if executing:
             publish(self._plan.grid, self.root)
+        if reporting:
+            have = self._plan.have
+            return [artifact.path for artifact in self._plan.grid.artifacts if artifact.path in have]
         return [str(self.root / "params.yaml")]
+
+    def figures(self) -> list[str]:
+        """Return the page's figures as SVG, relative to the project folder."""
+        return sorted(f"{FIGURES}/svg/{path.name}" for path in (self.root / FIGURES / "svg").glob("*.svg"))
 
     def inputs(self, path: str) -> list[str]:
         """Return what the job for the artifact ``path`` waits for; nothing if ``path`` is not to be made.

@@ -1,167 +1,130 @@
-"""The report in a real browser, from a file, with the network off."""
+"""The whole report: inside the screen, accessible, in both schemes and on both screens; see conftest for silence."""
 
 from __future__ import annotations
 
-import math
-import shutil
-from typing import TYPE_CHECKING, Any
-
 import pytest
 
-import synthetic
-from bitlaw.report.page import SHOWN, page
+from bitlaw.report import page
+from bitlaw.report.results import SHOWN
+from opened import SIZES, Open, Opened
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(not (BROWSER and DRIVER), reason="needs chromium and chromedriver"),
-]
-SIZES = {"desktop": (1280, 900), "phone": (390, 844)}
+pytestmark = pytest.mark.browser
+CHARTS = 1 + (2 + 5) + 5 + (5 + 1) + 1 + 2 + 3 + 3
+SECTIONS = [name for name, _ in page.SECTIONS]
 
 
-@pytest.fixture(scope="module")
-def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    table = synthetic.table()
-    row = table.index[table["format"] == "int4_b64"][0]
-    table.loc[row, ["nll", "delta_nll", "perplexity"]] = math.inf
-    table.loc[row, "finite"] = False
-    path = tmp_path_factory.mktemp("report") / "report.html"
-    keys = {"report": "ab" * 16}
-    path.write_text(page(table, synthetic.laws(table), title="Demo", study="demo", keys=keys), "utf-8")
-    return path
-
-
-@pytest.fixture(scope="module", params=["desktop", "phone"])
-def browser(request: pytest.FixtureRequest, report: Path) -> Iterator[Any]:
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-    from selenium.webdriver.support.ui import WebDriverWait
-
-    width, height = SIZES[request.param]
-    options = webdriver.ChromeOptions()
-    options.binary_location = BROWSER
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
-    try:
-        metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
-        driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-        driver.execute_cdp_cmd("Network.enable", {})
-        offline = {"offline": True, "latency": 0, "downloadThroughput": 0, "uploadThroughput": 0}
-        driver.execute_cdp_cmd("Network.emulateNetworkConditions", offline)
-        driver.get(report.as_uri())
-        WebDriverWait(driver, 30).until(
-            lambda d: script(d, "return document.documentElement.dataset.charts") == "drawn"
-        )
-        yield driver
-    finally:
-        driver.quit()
-
-
-def script(browser: Any, source: str) -> Any:
-    return browser.execute_script(source)
-
-
-def rows(browser: Any) -> list[list[str]]:
-    found: list[list[str]] = script(
-        browser,
-        "return [...document.querySelectorAll('#results tbody tr')].map(r => [...r.cells].map(c => c.textContent))",
+@pytest.mark.parametrize("size", SIZES)
+def test_every_section_and_chart_is_inside_the_screen(open_report: Open, size: str) -> None:
+    one = open_report(size)
+    one.draw_all()
+    assert one.page.evaluate("[...document.querySelectorAll('main > section')].map(s => s.id)") == SECTIONS
+    charts = one.page.evaluate(
+        """[...document.querySelectorAll('.chart')].map(c => { const s = c.querySelector('svg');
+        return [c.id, s ? s.querySelectorAll('.mark-symbol path').length : 0, s ? s.getBoundingClientRect().width : 0,
+          c.getBoundingClientRect().width]; })"""
     )
-    return found
+    assert len(charts) == CHARTS
+    for name, marks, width, room in charts:
+        assert marks >= 4, name
+        assert 200 < width <= room + 1, name
+    assert one.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
 
 
-def type_filter(browser: Any, text: str) -> None:
-    field = browser.find_element("id", "find")
-    field.clear()
-    field.send_keys(text)
-    script(browser, "document.getElementById('find').dispatchEvent(new Event('input'))")
+def test_a_chart_is_drawn_when_it_is_looked_at(open_report: Open) -> None:
+    one = open_report()
+    drawn = "document.querySelectorAll('.chart[data-drawn]').length"
+    first = one.page.evaluate(drawn)
+    assert 1 <= first < CHARTS / 2
+    one.page.locator("#claims .chart").last.scroll_into_view_if_needed()
+    one.page.wait_for_selector("#claims .chart[data-drawn]")
+    assert first < one.page.evaluate(drawn) < CHARTS
+    assert one.page.locator("#costs .chart").first.get_attribute("style") == "min-height:320px"
 
 
-def test_the_console_is_silent_and_nothing_is_asked_of_the_network(browser: Any) -> None:
-    assert browser.get_log("browser") == []
-    asked = [
-        entry["message"] for entry in browser.get_log("performance") if "Network.requestWillBeSent" in entry["message"]
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", SIZES)
+def test_no_serious_fault_of_accessibility(open_report: Open, size: str, scheme: str) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    one = open_report(size, scheme)
+    found = axe.run(one.page).response
+    serious = [
+        (fault["id"], fault["impact"], [node["html"][:200] for node in fault["nodes"]][:3])
+        for fault in found["violations"]
+        if fault["impact"] in ("serious", "critical")
     ]
-    assert not [message for message in asked if '"url":"http' in message]
+    assert serious == []
+    assert any(check["id"] == "color-contrast" for check in found["passes"])
 
 
-def test_every_chart_is_drawn_inside_the_page(browser: Any) -> None:
-    charts = script(
-        browser,
-        "return [...document.querySelectorAll('.chart')].map(c => { const s = c.querySelector('svg');"
-        "return [s ? s.querySelectorAll('.mark-symbol path').length : 0, s ? s.getBoundingClientRect().width : 0,"
-        "c.getBoundingClientRect().width]; })",
-    )
-    assert len(charts) == 14
-    for marks, width, room in charts:
-        assert marks >= 9
-        assert 200 < width <= room + 1
-    assert script(browser, "return document.documentElement.scrollWidth <= window.innerWidth")
+def test_dark_pages_have_dark_charts(open_report: Open) -> None:
+    one = open_report()
+    colors = """[getComputedStyle(document.body).backgroundColor,
+      document.querySelector('#chart-explorer svg .role-axis-label text').getAttribute('fill')]"""
+    light = one.page.evaluate(colors)
+    one.page.emulate_media(color_scheme="dark")
+    one.page.wait_for_selector("#chart-explorer[data-drawn=dark]")
+    assert all(a != b for a, b in zip(light, one.page.evaluate(colors), strict=True))
+    one.page.locator("#costs .chart").first.scroll_into_view_if_needed()
+    one.page.wait_for_selector("#costs .chart[data-drawn=dark]")
 
 
-def test_formulas_are_laid_out(browser: Any) -> None:
-    heights = script(
-        browser, "return [...document.querySelectorAll('.formula math')].map(m => m.getBoundingClientRect().height)"
+def test_a_walk_by_keyboard_reaches_all_that_can_be_used(open_report: Open) -> None:
+    one = open_report()
+    use = "a[href], button, input, select, summary, [tabindex='0']"
+    wanted = one.page.evaluate(f'[...document.querySelectorAll("{use}")].filter(e => e.checkVisibility()).length')
+    seen = []
+    for _ in range(wanted):
+        one.page.keyboard.press("Tab")
+        seen.append(
+            one.page.evaluate(
+                """() => { const e = document.activeElement, s = getComputedStyle(e);
+                if (!e.dataset.seen) e.dataset.seen = document.querySelectorAll("[data-seen]").length + 1;
+                const labels = e.labels ? [...e.labels].map(l => l.textContent) : [];
+                const name = e.getAttribute("aria-label") || labels.join() || e.textContent;
+                return [e.dataset.seen, e.id || e.name || e.tagName, name.trim(), s.outlineStyle]; }"""
+            )
+        )
+    assert [int(number) for number, *_ in seen] == list(range(1, wanted + 1))  # each once, in the order of the page
+    assert {"budget", "find", "view", "family", "method", "kind", "mixed"} <= {name for _, name, *_ in seen}
+    for _, name, label, outline in seen:
+        assert label, name
+        assert outline != "none", name
+
+
+def test_formulas_are_laid_out(open_report: Open) -> None:
+    heights = open_report().page.evaluate(
+        "[...document.querySelectorAll('.formula math')].map(m => m.getBoundingClientRect().height)"
     )
     assert len(heights) == 2 and min(heights) > 10 and max(heights) > 1.4 * min(heights)  # a fraction is taller
 
 
-def test_the_filter_narrows_the_rows(browser: Any) -> None:
-    type_filter(browser, "gptq int4_b64 opt-")
-    assert len(rows(browser)) == 3
-    assert all("gptq" in row and "int4_b64" in row for row in rows(browser))
-    type_filter(browser, "no such thing")
-    assert rows(browser) == []
-    type_filter(browser, "")
-    assert len(rows(browser)) == 100  # a page of the 225
-    script(browser, "document.getElementById('more').click()")
-    assert len(rows(browser)) == 225
+def test_results_are_filtered_and_sorted(open_report: Open) -> None:
+    one = open_report("phone")
+    find = one.page.locator("#find")
+    find.fill("gptq int4_b64 opt-")
+    assert len(one.results()) == 3
+    assert all("gptq" in row and "int4_b64" in row for row in one.results())
+    find.fill("no such thing")
+    assert one.results() == []
+    find.fill("")
+    assert len(one.results()) == 100  # a page of the 315
+    one.page.locator("#more").click()
+    assert len(one.results()) == 315
+    method = one.page.locator("#results select[name=method]")
+    method.select_option("none")
+    assert {row[3] for row in one.results()} == {"unquantized"} and len(one.results()) == 15
+    method.select_option("")
+    _sorted(one)
 
 
-def test_a_select_narrows_the_rows(browser: Any) -> None:
-    choose = (
-        "const s = document.querySelector('#results select[name=method]');"
-        "s.value = {}; s.dispatchEvent(new Event('change'))"
-    )
-    script(browser, choose.format("'none'"))
-    assert {row[3] for row in rows(browser)} == {"unquantized"} and len(rows(browser)) == 15
-    script(browser, choose.format("''"))
-
-
-def test_a_heading_sorts_up_and_down_with_the_broken_last(browser: Any) -> None:
-    type_filter(browser, "int4_b64")
+def _sorted(one: Opened) -> None:
+    one.page.locator("#find").fill("int4_b64 none {")
     column = [name for name, _, _ in SHOWN].index("nll")
-    button = f"document.querySelectorAll('#results thead button')[{column}].click()"
+    heading = one.page.locator("#results thead button").nth(column)
     for descending in (False, True):
-        script(browser, button)
-        losses = [row[column] for row in rows(browser)]
+        heading.press("Enter")
+        losses = [row[column] for row in one.results()]
         assert losses[-1] == "∞"
         numbers = [float(value) for value in losses[:-1]]
         assert len(numbers) == 29 and numbers == sorted(numbers, reverse=descending)
-    assert script(browser, "return document.querySelectorAll('#results tr.bad').length") == 1
-    type_filter(browser, "")
-
-
-def test_a_dark_page_has_dark_charts(browser: Any) -> None:
-    def colors() -> list[str]:
-        found: list[str] = script(
-            browser,
-            "return [getComputedStyle(document.body).backgroundColor,"
-            "document.querySelector('.chart svg .role-axis-label text').getAttribute('fill')]",
-        )
-        return found
-
-    light = colors()
-    dark = {"features": [{"name": "prefers-color-scheme", "value": "dark"}]}
-    script(browser, "document.documentElement.dataset.charts = ''")
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", dark)
-    from selenium.webdriver.support.ui import WebDriverWait
-
-    WebDriverWait(browser, 20).until(lambda d: script(d, "return document.documentElement.dataset.charts") == "drawn")
-    assert all(a != b for a, b in zip(light, colors(), strict=True))
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+    assert one.page.locator("#results tr.bad").count() == 1

@@ -32,10 +32,42 @@ def test_dvc_repro_gives_the_same_bytes_and_then_does_nothing(finished: Checkout
     lock = (checkout.root / "dvc.lock").read_text("utf-8")
     assert "path: results/evaluate" in lock
     assert "path: report/index.html" in lock
+    shown = checkout.run("dvc", "plots", "show")
+    assert shown.returncode == 0, shown.stdout + shown.stderr
+    plots = (checkout.root / "dvc_plots" / "index.html").read_text("utf-8")
+    for name in figures(checkout):
+        assert f"{name}.svg" in plots
     second = checkout.run("dvc", "repro")
     assert second.stdout.count("didn't change, skipping") == 3
     status = checkout.run("dvc", "status")
     assert "up to date" in status.stdout, status.stdout + status.stderr
+    assert checkout.jobs() == {}
+
+
+def figures(checkout: Checkout) -> set[str]:
+    """Return the names of the page's figures, each of which is there as SVG and PNG."""
+    page = checkout.view("index.html").decode()
+    shown = set(re.findall('id="chart-([^"]+)"', page)) - {"explorer"}
+    names = shown | set(re.findall('data-figures="([^"]+)"', page)[0].split())
+    for kind in ("svg", "png"):
+        assert {path.name for path in (checkout.root / "report" / "figures" / kind).iterdir()} == {
+            f"{name}.{kind}" for name in names
+        }
+    return names
+
+
+def test_the_report_of_snakemake_has_the_page_and_its_figures(checkout: Checkout) -> None:
+    done = checkout.run("snakemake", "--report", "report.html")
+    printed = done.stdout + done.stderr
+    assert done.returncode == 0, printed
+    (page,) = (checkout.root / "results" / "report").glob("*.html")
+    added = set(re.findall(r"Adding (\S+) \(", printed))
+    assert added == {page.name, *(f"{name}.svg" for name in figures(checkout))}
+    written = (checkout.root / "report.html").read_text("utf-8")
+    for text in ("The page of the study", "A figure of the page", "What a run of bitlaw made"):
+        assert text in written
+    for rule in WHOLE:  # with the time that its jobs took
+        assert f'"rule": "{rule}"' in written or f'"rule":"{rule}"' in written, rule
     assert checkout.jobs() == {}
 
 

@@ -28,6 +28,12 @@ def families(table: pd.DataFrame) -> list[str]:
     return named + (["no family"] if table["family"].isna().any() else [])
 
 
+def joined(rows: pd.DataFrame, columns: list[str]) -> pd.Series[str]:
+    """Return the values of ``columns`` in one string for each row: the name of the line that a point is on."""
+    names = rows[columns].astype("string").fillna("")
+    return names[columns[0]].str.cat(names[columns[1:]], sep="/").astype(object)
+
+
 def loss_points(table: pd.DataFrame) -> pd.DataFrame:
     """Return the quantized rows as they are drawn on a logarithmic axis of ``delta_nll``.
 
@@ -50,7 +56,7 @@ def loss_points(table: pd.DataFrame) -> pd.DataFrame:
     most = ranks.groupby(rows["family"]).transform("max")
     rows["rank"] = np.where(most > 1, (ranks - 1) / (most - 1).clip(lower=1), 1.0)
     rows["size"] = [words.count(n) for n in rows["n_params"]]
-    rows["line"] = rows[["model", "method", "kind", "block", "settings", "window"]].astype(str).agg("/".join, axis=1)
+    rows["line"] = joined(rows, ["model", "method", "kind", "block", "settings", "window"])
     return rows.reset_index(drop=True)
 
 
@@ -73,7 +79,7 @@ def loss_panel(points: pd.DataFrame, family: str, *, legend: bool = False) -> al
     )
     edge = (float(points["drawn"].min()) / 1.15, float(points["drawn"].max()) * 1.15)
     loss = alt.Scale(type="log", domain=edge, nice=False)
-    base = alt.Chart(scales.plain(own[shown])).encode(
+    base = alt.Chart(scales.plain(scales.some_lines(own[shown]))).encode(
         x=alt.X("effective_bits:Q", title="effective bits per weight", scale=bits),
         y=alt.Y("drawn:Q", title="added loss, nats per token", scale=loss, axis=scales.log_axis(*edge)),
         color=alt.Color("method:N", scale=scales.methods(points), legend=key, title="method"),
@@ -127,7 +133,9 @@ def kind_panel(points: pd.DataFrame, kind: str, *, legend: bool = False) -> alt.
     color = alt.Color("method:N", scale=paint, legend=key, title="method")
     shape = alt.Shape("scale:N", scale=scales.shapes(points["scale"]), legend=key, title="scales")
     tips = ("model", "size", "format", "method", "effective_bits", "delta_nll")
-    each = alt.Chart(scales.plain(own[[*tips, "x", "drawn", "state"]])).encode(
+    seen = own["state"] == MEASURED
+    some = own[~seen | own.index.isin(scales.evenly(own[seen]).index)]
+    each = alt.Chart(scales.plain(some[[*tips, "x", "drawn", "state"]])).encode(
         x=x, y=y, color=color, tooltip=scales.tips(*tips)
     )
     dots = each.mark_circle(size=22, opacity=0.4).transform_filter(f"datum.state == '{MEASURED}'")
@@ -137,7 +145,7 @@ def kind_panel(points: pd.DataFrame, kind: str, *, legend: bool = False) -> alt.
     odd = odd.transform_filter(f"datum.state != '{MEASURED}'")
     by = ["method", "scale", "settings", "window", "format"]
     middle = own.groupby(by, sort=True).agg(x=("x", "mean"), drawn=("drawn", "median"), models=("model", "nunique"))
-    middle = middle.reset_index().assign(line=lambda rows: rows[by[:-1]].astype(str).agg("/".join, axis=1))
+    middle = middle.reset_index().assign(line=lambda rows: joined(rows, by[:-1]))
     medians = alt.Chart(scales.plain(middle)).encode(x=x, y=y, color=color)
     lines = medians.mark_line(strokeWidth=2).encode(detail="line:N")
     said = [
@@ -184,26 +192,32 @@ def main_figure(table: pd.DataFrame, text: str | None = None) -> alt.ConcatChart
     return figure.properties(padding=16)
 
 
-def size_panel(table: pd.DataFrame, family: str) -> alt.LayerChart | alt.FacetChart:
+def size_panel(table: pd.DataFrame, family: str, *, legend: bool = False) -> alt.LayerChart | alt.FacetChart:
     """Return one family's loss against total bits of the model: points by bits, and the frontier of the best.
 
     This is the trade-off of Dettmers & Zettlemoyer 2023: at a given size, fewer bits or fewer parameters?
+
+    Args:
+        table: the results table.
+        family: the family to draw.
+        legend: whether the chart explains its own colours.
     """
     import altair as alt
 
-    rows = table[table["finite"]].copy()
-    rows["family"] = rows["family"].fillna("no family")
+    rows = table[table["finite"] & (table["family"].fillna("no family") == family)].copy()
     rows["size"] = [words.count(n) for n in rows["n_params"]]
     rows["MiB"] = rows["model_bits"] / 8 / 1024**2
-    rows["line"] = rows[["format", "method", "settings"]].astype(str).agg("/".join, axis=1)
-    own = rows[rows["family"] == family].sort_values(["model_bits", "nll"], kind="stable")
+    rows["line"] = joined(rows, ["format", "method", "settings"])
+    own = rows.sort_values(["model_bits", "nll"], kind="stable")
     shown = ["model", "size", "format", "method", "bits", "MiB", "nll", "line"]
     axis = scales.log_axis(float(own["MiB"].min()) / 1.1, float(own["MiB"].max()) * 1.1) if len(own) else alt.Axis()
     x = alt.X("MiB:Q", title="whole model, MiB", scale=alt.Scale(type="log", nice=False, padding=12), axis=axis)
-    y = alt.Y("nll:Q", title="loss, nats per token", scale=alt.Scale(domain=_loss_domain(own), nice=False))
+    y = alt.Y("nll:Q", title="loss, nats per token", scale=alt.Scale(domain=loss_domain(own), nice=False))
     present = sorted(int(bits) for bits in table["bits"].unique())
     colors = alt.Scale(domain=present, range=[scales.BITS.get(bits, "#7a828e") for bits in present])
-    base = alt.Chart(scales.plain(own[shown])).encode(x=x, y=y, color=alt.Color("bits:O", scale=colors, legend=None))
+    key = alt.Legend(orient="right", symbolOpacity=1) if legend else None
+    color = alt.Color("bits:O", scale=colors, legend=key)
+    base = alt.Chart(scales.plain(scales.some_lines(own[shown]))).encode(x=x, y=y, color=color)
     lines = base.mark_line(strokeWidth=1, opacity=0.45, clip=True).encode(detail="line:N")
     tips = scales.tips("model", "size", "format", "method", "MiB", "nll")
     marks = base.mark_point(filled=True, size=34, opacity=0.9, clip=True).encode(tooltip=tips)
@@ -216,7 +230,7 @@ def size_panel(table: pd.DataFrame, family: str) -> alt.LayerChart | alt.FacetCh
     return alt.layer(step, lines, marks).properties(width="container", height=210)
 
 
-def _loss_domain(rows: pd.DataFrame) -> tuple[float, float]:
+def loss_domain(rows: pd.DataFrame) -> tuple[float, float]:
     """Return the range of losses to draw for a family: a broken model far up would flatten what matters.
 
     With several sizes it ends a little above the worst unquantized model. One size alone says nothing of how far the
@@ -262,15 +276,14 @@ def law_figure(record: Mapping[str, Any], table: pd.DataFrame, text: str) -> alt
     y = alt.Y("measured:Q", title=titles.get(target, target), scale=alt.Scale(zero=False))
     names = sorted(lines["group"].unique())
     color = alt.Color(
-        "group:N", title=None, scale=scales.named(names), legend=alt.Legend(orient="top", columns=5, symbolOpacity=1)
+        "group:N", title=None, scale=scales.named(names), legend=alt.Legend(orient="right", symbolOpacity=1)
     )
     band = alt.Chart(scales.plain(lines)).mark_area(opacity=0.1, clip=True)
     low = alt.Y("low:Q", title=titles.get(target, target), scale=alt.Scale(zero=False))
     band = band.encode(x=x, y=low, y2="high:Q", color=color)
     curve_ = alt.Chart(scales.plain(lines)).mark_line(strokeWidth=1.8).encode(x=x, y="y:Q", color=color)
-    marks = alt.Chart(scales.plain(points[["x", "measured", "predicted", "group", "model"]])).mark_point(
-        filled=True, size=55
-    )
+    some = scales.evenly(points[["x", "measured", "predicted", "group", "model"]])
+    marks = alt.Chart(scales.plain(some)).mark_point(filled=True, size=55)
     marks = marks.encode(x=x, y=y, color=color, tooltip=scales.tips("model", "measured", "predicted"))
     return alt.layer(band, curve_, marks).properties(width="container", height=340)
 
@@ -299,12 +312,12 @@ def equality_figure(points: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
         color="#8a8f98", strokeDash=[4, 3]
     )
     shown = ["measured", "predicted", "method", "kind", "model", "format"]
-    marks = alt.Chart(scales.plain(points[shown])).mark_point(filled=True, size=40, opacity=0.75)
+    marks = alt.Chart(scales.plain(scales.evenly(points[shown]))).mark_point(filled=True, size=40, opacity=0.75)
     marks = marks.encode(
         x=x,
         y=y,
-        color=alt.Color("method:N", scale=scales.methods(points), title=None, legend=alt.Legend(orient="top")),
-        shape=alt.Shape("kind:N", scale=scales.shapes(points["kind"]), title=None, legend=alt.Legend(orient="top")),
+        color=alt.Color("method:N", scale=scales.methods(points), title=None, legend=alt.Legend(orient="right")),
+        shape=alt.Shape("kind:N", scale=scales.shapes(points["kind"]), title=None, legend=alt.Legend(orient="right")),
         tooltip=scales.tips("model", "format", "method", "measured", "predicted"),
     )
     return alt.layer(equal.encode(x=x, y=y), marks).properties(width="container", height=340)
@@ -318,16 +331,24 @@ def save(chart: alt.TopLevelMixin, path: Path, *, scale: float = 2.0) -> None:
         path: the file; its folder is made if need be.
         scale: pixels of a PNG per point.
     """
-    import vl_convert
-
     from bitlaw.artifacts import replace_file
 
-    whole = {**specification(chart), "background": "white"}
-    if path.suffix == ".svg":
-        data = vl_convert.vegalite_to_svg(whole, vl_version=vega_lite()).encode()
-    else:
-        data = vl_convert.vegalite_to_png(whole, vl_version=vega_lite(), scale=scale)
-    replace_file(path, data)
+    drawn = svg({**specification(chart), "background": "white"})
+    replace_file(path, drawn.encode() if path.suffix == ".svg" else png(drawn, scale))
+
+
+def svg(whole: dict[str, Any]) -> str:
+    """Return a chart in Vega-Lite, with its data, as SVG."""
+    import vl_convert
+
+    return str(vl_convert.vegalite_to_svg(whole, vl_version=vega_lite()))
+
+
+def png(drawn: str, scale: float = 2.0) -> bytes:
+    """Return an SVG as PNG with ``scale`` pixels per point."""
+    import vl_convert
+
+    return bytes(vl_convert.svg_to_png(drawn, scale=scale))
 
 
 def vega_lite() -> str:

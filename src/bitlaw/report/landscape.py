@@ -15,21 +15,21 @@ if TYPE_CHECKING:
     import altair as alt
     import pandas as pd
 
-    from bitlaw.report.page import Charts
+    from bitlaw.report.charts import Place
 
 
-def section(landscapes: Mapping[str, Any], table: pd.DataFrame, charts: Charts) -> str:
+def section(landscapes: Mapping[str, Any], table: pd.DataFrame, place: Place) -> str:
     """Return the HTML of the section; empty if the study measured nothing of the kind.
 
     Args:
         landscapes: results of the landscape stage by the name of the model.
         table: the results table.
-        charts: where the figures go.
+        place: makes room for a figure.
     """
     points, cells = radial_points(landscapes, table), predicted_cells(table)
     drawn = ""
     if len(points):
-        shown = (charts.figure(radial_panel(points, name), name) for name in sorted(points["family"].unique()))
+        shown = (place(radial_panel(points, name), name) for name in sorted(points["family"].unique()))
         drawn += (
             '<p class="soft">Loss that noise adds to a model, against the signal to noise ratio of its weights: the '
             "mean over random directions. Fainter lines are smaller models.</p>"
@@ -40,8 +40,8 @@ def section(landscapes: Mapping[str, Any], table: pd.DataFrame, charts: Charts) 
             "Predicted from gradient and Hessian along the quantization error, before any quantized model was "
             "evaluated. Cells that lose nothing, or are predicted to, are not drawn."
         )
-        figure = charts.figure(figures.equality_figure(cells), "Predicted by curvature", caption)
-        drawn += f'<div class="wide">{figure}</div>'
+        figure = place(figures.equality_figure(cells), "Predicted by curvature", caption)
+        drawn += f'<div class="wide below">{figure}</div>'
     return f'<section id="landscape"><h2>The loss around the weights</h2>{drawn}</section>' if drawn else ""
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from bitlaw.report import words
 from bitlaw.report.comparison import trust
 from bitlaw.report.headline import label
+from bitlaw.report.html import power, scroll
 from bitlaw.report.mathml import mathml
 
 if TYPE_CHECKING:
@@ -17,9 +18,10 @@ if TYPE_CHECKING:
 def section(record: Mapping[str, Any]) -> str:
     """Return the HTML of one law, an entry of the laws artifact."""
     settings = record["settings"]
+    about = f"Formula of {escape(record['name'])}"
     parts = [
         f'<div class="card law"><h3>{escape(record["title"])} <code>{escape(record["name"])}</code></h3>',
-        f'<div class="formula">{formula(record["formula"])}</div>',
+        f'<div class="formula" tabindex="0" role="region" aria-label="{about}">{formula(record["formula"])}</div>',
         f'<p class="soft">{escape(record["source"])}. Fitted on <code>{escape(record["target"])}</code>: '
         f"sum of Huber losses of log residuals, "
         f"threshold {words.number(settings['huber'])}, best of {settings['starts']} starts. "
@@ -46,8 +48,9 @@ def comparison(found: Mapping[str, Any]) -> str:
     return "\n".join(
         [
             '<div class="card law"><h3>Which law to trust where</h3>',
-            f'<p class="soft">{escape(words_of_it)}</p><div class="scroll" tabindex="0"><table>',
-            f"<thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table></div></div>",
+            f'<p class="soft">{escape(words_of_it)}</p>',
+            scroll("Laws compared", f"<table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>"),
+            "</div>",
         ]
     )
 
@@ -113,14 +116,14 @@ def _constants(fit: Mapping[str, Any]) -> str:
             ends = ["open" if end is None else words.number(end) for end in constant["profile"]]
             profile = f"{ends[0]} to {ends[1]}"
         flag = ' <span class="flag">at bound</span>' if constant["at_bound"] else ""
-        beside = f'<td class="n">{_power(words.number(constant["published"]))}</td>' if published else ""
+        beside = f'<td class="n">{power(words.number(constant["published"]))}</td>' if published else ""
         rows.append(
             f"<tr><td>{formula(constant['latex'], display=False)}</td><td>{escape(constant['group'] or '')}</td>"
-            f'<td class="n">{_power(words.number(constant["value"]))}{flag}</td>'
-            f'<td class="n">{_power(interval)}</td><td class="n">{_power(profile)}</td>{beside}'
+            f'<td class="n">{power(words.number(constant["value"]))}{flag}</td>'
+            f'<td class="n">{power(interval)}</td><td class="n">{power(profile)}</td>{beside}'
             f'<td class="words">{escape(constant["meaning"])}</td></tr>'
         )
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+    return scroll("Constants", f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>")
 
 
 def _groups(groups: list[Mapping[str, Any]]) -> str:
@@ -128,15 +131,3 @@ def _groups(groups: list[Mapping[str, Any]]) -> str:
         return ""
     each = (f"{g['name']} {'none' if g['r2'] is None else format(g['r2'], '.4f')} ({g['n']} points)" for g in groups)
     return f"<p>R² within each: {escape('; '.join(each))}.</p>"
-
-
-def _power(text: str) -> str:
-    """Return ``text`` with its powers of ten, written ``x10^n``, as superscripts."""
-    parts = escape(text).split("^")
-    if len(parts) == 1:
-        return parts[0]
-    done = parts[0]
-    for part in parts[1:]:
-        exponent, _, rest = part.partition(" ")
-        done += f"<sup>{exponent}</sup>" + (f" {rest}" if rest else "")
-    return done

@@ -7,15 +7,20 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING
 
-from bitlaw.report import words
+from bitlaw.report import scales, words
+from bitlaw.report.html import scroll
 from bitlaw.table import is_mixed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    import altair as alt
     import pandas as pd
 
+    from bitlaw.report.charts import Place
+
 TRIALS = "random"
+TRIAL_NAMES = ("best trial", "mean trial")
 # What cells must share to be compared: everything but how their mix was selected.
 _SAME = (
     "model", "n_params", "text", "text_sha256", "window", "stride", "format", "method", "settings",
@@ -131,23 +136,105 @@ def verdicts(table: pd.DataFrame) -> list[str]:
     return lines
 
 
-def section(table: pd.DataFrame) -> str:
-    """Return the page's section on mixes: the verdicts, and means over models; empty if there are no mixed cells."""
+def section(table: pd.DataFrame, place: Place) -> str:
+    """Return the page's section on mixes: verdicts, curves, means over models; empty if there are no mixed cells.
+
+    Args:
+        table: the results table.
+        place: makes room for a figure.
+    """
     found = contests(table)
     if not found:
         return ""
     selects = sorted({name for contest in found for name in contest.ordered})
     heads = ["format", "method", "chosen", "share", "models", "best trial", "mean trial", *selects]
-    head = "".join(f'<th scope="col">{escape(name.replace("_", " "))}</th>' for name in heads)
+    head = "".join(
+        f'<th scope="col"{" class=n" if at > 2 else ""}>{escape(name.replace("_", " "))}</th>'
+        for at, name in enumerate(heads)
+    )
     body = "".join(_line(key, part, selects) for key, part in _by_kind(found).items())
     said = "".join(f"<li>{escape(line)}</li>" for line in verdicts(table))
+    points = curve_points(found)
+    drawn = "".join(
+        place(
+            curves(points, name),
+            name,
+            "The mean over models; each mix has the same share of the weights in the format.",
+        )
+        for name in sorted(points["panel"].unique())
+    )
+    means = scroll("Mixes", f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>")
     return (
         '<section id="mixes"><h2>Mixed precision</h2><p class="soft">Loss added, in nats per token, where only a share '
         "of the weights is in the format and the rest in higher precision: means over the models. Mixes by sensitivity "
         "stand beside the best and the mean of the random trials at the same share.</p>"
-        f'<div class="card"><ul class="summary">{said}</ul></div>'
-        f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div></section>'
+        f'<div class="card"><ul class="summary">{said}</ul></div><div class="wide below">{drawn}</div>'
+        f'<div class="card below">{means}</div></section>'
     )
+
+
+def curve_points(found: Iterable[Contest]) -> pd.DataFrame:
+    """Return what is drawn: ``panel`` (format, method, what is chosen), ``select``, ``share``, ``added``, ``models``.
+
+    A point is a mean over the models that are finite at that share by every selection of the panel; panels of one
+    share are left out, for they have no curve.
+    """
+    import pandas as pd
+
+    panels: dict[tuple[str, str, str], list[Contest]] = {}
+    for contest in found:
+        panels.setdefault((contest.format, contest.method, contest.mix), []).append(contest)
+    rows = []
+    for (fmt, method, mix), part in sorted(panels.items()):
+        units = {"layer": "layers", "matmul": "single linears"}[mix]
+        names = sorted({name for contest in part for name in contest.ordered})
+        names = [*(TRIAL_NAMES if any(contest.trials for contest in part) else ()), *names]
+        for share in sorted({contest.q_target for contest in part}):
+            each = [(c, _losses(c, names)) for c in part if c.q_target == share]
+            whole = [(c, losses) for c, losses in each if all(map(math.isfinite, losses.values()))]
+            for name in names if whole else ():
+                added = sum(losses[name] for _, losses in whole) / len(whole)
+                reached = sum(c.q_ratio for c, _ in whole) / len(whole)
+                panel = f"{fmt} by {words.method(method)}, {units}"
+                rows.append((panel, name.replace("_", " "), reached, added, len(whole)))
+    points = pd.DataFrame(rows, columns=["panel", "select", "share", "added", "models"])
+    shares = points.groupby("panel")["share"].transform("nunique")
+    return points[shares > 1].reset_index(drop=True)
+
+
+def curves(points: pd.DataFrame, panel: str) -> alt.LayerChart | alt.FacetChart:
+    """Return the loss that is added against the share of weights in the format, a line for each selection.
+
+    Args:
+        points: from ``curve_points``, all panels: a selection has the same colour in each.
+        panel: the panel to draw.
+    """
+    import altair as alt
+
+    names = sorted(points["select"].unique(), key=lambda name: (name not in TRIAL_NAMES, name))
+    own = points[points["panel"] == panel]
+    key, ticks = alt.Legend(orient="right", symbolOpacity=1), alt.Axis(format="~g", tickCount=6)
+    base = alt.Chart(scales.plain(own)).encode(
+        x=alt.X(
+            "share:Q", title="share of the weights in the format", scale=alt.Scale(zero=False, padding=12), axis=ticks
+        ),
+        y=alt.Y("added:Q", title="added loss, nats per token", scale=alt.Scale(zero=False)),
+        color=alt.Color("select:N", title=None, scale=scales.named(names), legend=key),
+        tooltip=[
+            alt.Tooltip("select:N", title="mix by"),
+            alt.Tooltip("share:Q", format=".3~g"),
+            alt.Tooltip("added:Q", title="added loss, nats", format=".4~g"),
+            alt.Tooltip("models:Q"),
+        ],
+    )
+    layers = alt.layer(base.mark_line(strokeWidth=1.8), base.mark_point(filled=True, size=42, opacity=1))
+    return layers.properties(width="container", height=240)
+
+
+def _losses(contest: Contest, names: list[str]) -> dict[str, float]:
+    """Return the losses of ``contest`` for the curves ``names``; NaN where it has none."""
+    found = {**contest.ordered, **dict(zip(TRIAL_NAMES, (contest.best, contest.mean), strict=True))}
+    return {name: found.get(name, math.nan) for name in names}
 
 
 def _by_kind(found: Iterable[Contest]) -> dict[tuple[str, str, str, float], list[Contest]]:
@@ -162,4 +249,5 @@ def _line(key: tuple[str, str, str, float], part: list[Contest], selects: list[s
     columns += [[contest.ordered.get(name, math.nan) for contest in part] for name in selects]
     means = [words.loss(sum(column) / len(column)) for column in columns]
     cells = [key[0], words.method(key[1]), key[2], f"{key[3]:g}", str(len({contest.model for contest in part})), *means]
-    return "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>"
+    tags = ["<td>" if at < 3 else '<td class="n">' for at in range(len(cells))]
+    return "<tr>" + "".join(f"{tag}{escape(cell)}</td>" for tag, cell in zip(tags, cells, strict=True)) + "</tr>"

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-import json
-import math
 from functools import cache
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bitlaw.report import figures, landscape, lawtables, mixed, predictions, scales, verdicts, words
+from bitlaw.report import (
+    explorer,
+    figures,
+    landscape,
+    lawtables,
+    mixed,
+    predictions,
+    provenance,
+    results,
+    scales,
+    verdicts,
+    words,
+)
+from bitlaw.report.charts import Charts, Figure, Place, block
+from bitlaw.report.explorer_script import EXPLORER
 from bitlaw.report.headline import Cost, costs, headline, recovered
-from bitlaw.report.script import JAVASCRIPT
+from bitlaw.report.html import legend
+from bitlaw.report.script import CHARTS, RESULTS
 from bitlaw.report.style import CSS
 from bitlaw.table import UNQUANTIZED, whole
 
@@ -19,9 +32,9 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-SVG_UP_TO = 4000
 SECTIONS = (
     ("summary", "In short"),
+    ("explorer", "Explorer"),
     ("costs", "Loss and bits"),
     ("sizes", "Loss and size"),
     ("landscape", "Landscape"),
@@ -32,52 +45,26 @@ SECTIONS = (
     ("results", "Results"),
     ("provenance", "Provenance"),
 )
-# Name, heading, and how it is shown: text, a count, a loss, or any number.
-SHOWN = (
-    ("model", "model", "text"),
-    ("family", "family", "text"),
-    ("n_params", "parameters", "count"),
-    ("format", "format", "text"),
-    ("method", "method", "text"),
-    ("effective_bits", "bits/weight", "number"),
-    ("q_ratio", "share", "number"),
-    ("select", "mix by", "text"),
-    ("sqnr_db", "SQNR, dB", "number"),
-    ("nll", "loss, nats", "loss"),
-    ("delta_nll", "added, nats", "number"),
-    ("perplexity", "perplexity", "number"),
-    ("bits_per_byte", "bits/byte", "number"),
-    ("model_bits", "model, bits", "count"),
-    ("text", "text", "text"),
-    ("settings", "settings", "text"),
-)
 
 
-class Charts:
-    """The charts of a page, by the id of the element that each is drawn in."""
+class Report(NamedTuple):
+    """A page and its figures.
 
-    def __init__(self) -> None:
-        self.specifications: dict[str, Any] = {}
+    Attributes:
+        html: the page.
+        figures: its figures, in their order.
+    """
 
-    def figure(self, chart: Any, name: str, caption: str = "") -> str:
-        """Return the HTML of a figure named ``name`` that ``chart`` will be drawn in."""
-        element = f"chart-{len(self.specifications)}"
-        # The address of the schema is for editors; here nothing is fetched.
-        whole = figures.specification(chart)
-        specification = {key: value for key, value in whole.items() if key not in ("$schema", "config")}
-        self.specifications[element] = specification
-        below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
-        return (
-            f'<figure class="card"><h3>{escape(name)}</h3>'
-            f'<div class="chart" id="{element}" role="img" aria-label="{escape(name)}"></div>{below}</figure>'
-        )
+    html: str
+    figures: tuple[Figure, ...]
 
 
-MORE = {"predictor": predictions.section, "claims": verdicts.section}
-"""Sections that a page may have, by the stage that they show."""
+def page(table: pd.DataFrame, laws: Mapping[str, Any], **about: Any) -> str:
+    """Return the report as HTML; see ``report`` for the arguments."""
+    return report(table, laws, **about).html
 
 
-def page(
+def report(
     table: pd.DataFrame,
     laws: Mapping[str, Any],
     *,
@@ -86,8 +73,8 @@ def page(
     keys: Mapping[str, Any],
     landscapes: Mapping[str, Any] | None = None,
     more: Mapping[str, Any] | None = None,
-) -> str:
-    """Return the report as HTML.
+) -> Report:
+    """Return the report.
 
     Args:
         table: the results table.
@@ -105,24 +92,24 @@ def page(
     body = "\n".join(
         [
             _summary(rest, lines),
-            _costs(rest, charts),
-            _sizes(rest, charts),
-            landscape.section(landscapes or {}, rest, charts),
-            mixed.section(table),
-            _laws(rest, laws, charts),
-            *(MORE[name](more[name], charts.figure) for name in MORE if name in more),
-            _results(table),
-            _provenance(table, laws, study, keys),
+            explorer.section(table, charts),
+            _costs(rest, charts.of("costs", "Added loss")),
+            _sizes(rest, charts.of("sizes", "Loss by size")),
+            landscape.section(landscapes or {}, rest, charts.of("landscape", "Around the weights")),
+            mixed.section(table, charts.of("mixes", "Mixed precision")),
+            _laws(rest, laws, charts.of("laws")),
+            predictions.section(more["predictor"], charts.of("predictor"), table) if "predictor" in more else "",
+            verdicts.section(more["claims"], charts.of("claims")) if "claims" in more else "",
+            results.section(table),
+            provenance.section(table, laws, study, keys),
         ]
     )
     data = {
-        "charts": charts.specifications,
         "themes": {"light": scales.theme(), "dark": scales.theme(dark=True)},
-        "renderer": "svg" if len(table) <= SVG_UP_TO else "canvas",
-        "columns": [{"name": name, "kind": kind, "numeric": kind != "text"} for name, _, kind in SHOWN],
-        "rows": rows(table),
+        "columns": results.columns(table),
+        "cells": results.cells(table),
     }
-    return _shell(title, lines[0], body, data)
+    return Report(_shell(title, lines[0], body, data), tuple(charts.figures.values()))
 
 
 def _shell(title: str, lead: str, body: str, data: Mapping[str, Any]) -> str:
@@ -145,9 +132,9 @@ def _shell(title: str, lead: str, body: str, data: Mapping[str, Any]) -> str:
 {body}
 </main>
 <footer>Made by bitlaw. This page holds its data and its scripts and loads nothing from the network.</footer>
-<script type="application/json" id="data">{script_json(data)}</script>
+{block("data", data)}
 <script type="module">{_script(library())}</script>
-<script type="module">{_script(JAVASCRIPT)}</script>
+<script type="module">{_script(CHARTS + EXPLORER + RESULTS)}</script>
 </body>
 </html>
 """
@@ -159,31 +146,6 @@ def library() -> str:
     import vl_convert
 
     return str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", vl_version=figures.vega_lite()))
-
-
-def script_json(value: Any) -> str:
-    """Return ``value`` as JSON that cannot end the script element that it is in."""
-    text = json.dumps(value, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-
-
-def rows(table: pd.DataFrame) -> list[list[Any]]:
-    """Return the shown columns of ``table`` as JSON values: ``None`` is missing, ``"NaN"`` and ``"∞"`` are losses."""
-    found = []
-    for record in table[[name for name, _, _ in SHOWN]].to_dict("records"):
-        baseline = record["format"] == UNQUANTIZED
-        found.append([_cell(record[name], missing=baseline and name == "sqnr_db") for name, _, _ in SHOWN])
-    return found
-
-
-def _cell(value: Any, *, missing: bool) -> Any:
-    import pandas as pd
-
-    if missing or value is None or value is pd.NA:
-        return None
-    if isinstance(value, float):
-        return value if math.isfinite(value) else words.number(value)
-    return value if isinstance(value, str) else int(value)
 
 
 def _script(source: str) -> str:
@@ -230,15 +192,13 @@ def _broken(table: pd.DataFrame) -> str:
     return f'<div class="bad-note">No finite loss:<ul>{items}{rest}</ul></div>'
 
 
-def _legend(entries: list[tuple[str, str]], kinds: pd.Series[str] | None = None) -> str:
-    """Return the colours of ``entries`` (name, colour), and the shapes of the ``kinds`` of elements if several."""
-    spans = (f'<span><i style="background:{escape(color)}"></i>{escape(name)}</span>' for name, color in entries)
-    shapes = {} if kinds is None else scales.kind_shapes(kinds)
-    marks = (f"<span>{scales.SHAPES[shape]} {escape(name)}</span>" for name, shape in shapes.items() if len(shapes) > 1)
-    return f'<div class="legend">{"".join(spans)}{"".join(marks)}</div>'
+def _shapes(kinds: pd.Series[str]) -> list[tuple[str, str]]:
+    """Return the sign of each of ``kinds``, if there are several."""
+    shapes = scales.kind_shapes(kinds)
+    return [(name, scales.SHAPES[shape]) for name, shape in shapes.items() if len(shapes) > 1]
 
 
-def _costs(table: pd.DataFrame, charts: Charts) -> str:
+def _costs(table: pd.DataFrame, place: Place) -> str:
     parts = [
         '<section id="costs"><h2>What quantization costs</h2><p class="soft">Loss added to the unquantized model, '
         "on a logarithmic axis, against the bits that a weight takes with its scales. ▿ marks a difference at or below "
@@ -249,23 +209,31 @@ def _costs(table: pd.DataFrame, charts: Charts) -> str:
     for text in figures.texts(quantized) if len(quantized) else []:
         points = figures.loss_points(table[table["text"] == text])
         colors = scales.method_colors(names)
-        legend = _legend([(words.method(name), colors[name]) for name in names], points["kind"])
-        over = [(figures.kind_panel(points, name), f"All models, {name}") for name in figures.kinds(points)]
-        shown = [(figures.loss_panel(points, name), name) for name in figures.families(points)]
-        drawn = ["".join(charts.figure(*panel) for panel in panels) for panels in (over, shown)]
+        named = [(words.method(name), colors[name]) for name in names]
+        over = [
+            (figures.kind_panel(points, name, legend=True), f"All models, {name}") for name in figures.kinds(points)
+        ]
+        shown = [(figures.loss_panel(points, name, legend=True), name) for name in figures.families(points)]
+        drawn = ["".join(place(*panel, bare=True) for panel in panels) for panels in (over, shown)]
         parts += [
             _heading(table, text),
-            _legend([(words.method(name), colors[name]) for name in names], points["block"].map(words.block)),
+            legend(named, _shapes(points["block"].map(words.block))),
             f'<div class="wide">{drawn[0]}</div>',
             '<p class="soft">A small dot is a model, a line joins the medians. Family by family, each line is a model, '
-            "a method and a block size, and fainter lines are smaller models:</p>",
-            legend,
+            f"a method and a block size, and fainter lines are smaller models{_thinned(points)}:</p>",
+            legend(named, _shapes(points["kind"])),
             f'<div class="panels">{drawn[1]}</div>',
         ]
     return "\n".join([*parts, "</section>"])
 
 
-def _sizes(table: pd.DataFrame, charts: Charts) -> str:
+def _thinned(points: pd.DataFrame) -> str:
+    """Return words for what figures leave out, if there may be more cells in one than are drawn."""
+    most = scales.MOST_DRAWN
+    return f". Of more than {most:,} cells in a figure, so many are drawn, evenly chosen" if len(points) > most else ""
+
+
+def _sizes(table: pd.DataFrame, place: Place) -> str:
     parts = [
         '<section id="sizes"><h2>Few bits or few parameters</h2><p class="soft">Loss against the size of the whole '
         "model: quantized weights at their effective bits, everything else, such as embeddings, at 16. A coloured line "
@@ -277,9 +245,9 @@ def _sizes(table: pd.DataFrame, charts: Charts) -> str:
         own = table[table["text"] == text]
         parts += [
             _heading(table, text),
-            _legend([(f"{bits} bits", scales.BITS.get(bits, "#7a828e")) for bits in present]),
+            legend([(f"{bits} bits", scales.BITS.get(bits, "#7a828e")) for bits in present]),
         ]
-        shown = (charts.figure(figures.size_panel(own, name), name) for name in figures.families(own))
+        shown = (place(figures.size_panel(own, name, legend=True), name, bare=True) for name in figures.families(own))
         parts.append(f'<div class="panels">{"".join(shown)}</div>')
     return "\n".join([*parts, "</section>"])
 
@@ -288,7 +256,7 @@ def _heading(table: pd.DataFrame, text: str) -> str:
     return f"<h3>Text: {escape(text)}</h3>" if table["text"].nunique() > 1 else ""
 
 
-def _laws(table: pd.DataFrame, laws: Mapping[str, Any], charts: Charts) -> str:
+def _laws(table: pd.DataFrame, laws: Mapping[str, Any], place: Place) -> str:
     drawn = []
     for record in laws["laws"].values():
         for text in sorted({fit["by"]["text"] for fit in record["fits"]}):
@@ -303,61 +271,9 @@ def _laws(table: pd.DataFrame, laws: Mapping[str, Any], charts: Charts) -> str:
                     figures.check_figure(record, table, text),
                     "Predicted by the fitted law, on the points that it was fitted to.",
                 )
-            drawn.append(charts.figure(chart, name, caption))
+            drawn.append(place(chart, name, caption))
     sections = "".join(lawtables.section(record) for record in laws["laws"].values())
     sections = lawtables.comparison(laws["comparison"]) + sections
     note = f"Seed {laws['seed']}, {laws['bootstraps']:,} resamples."
     drawings = f'<div class="wide">{"".join(drawn)}</div>'
     return f'<section id="laws"><h2>Laws</h2><p class="soft">{note}</p>{drawings}{sections}</section>'
-
-
-def _results(table: pd.DataFrame) -> str:
-    heads = "".join(
-        f'<th scope="col"{"" if kind == "text" else " class=n"}><button type="button">{escape(title)}</button></th>'
-        for _, title, kind in SHOWN
-    )
-    selects = "".join(_select(table, name) for name in ("family", "format", "method", "text"))
-    return (
-        '<section id="results"><h2>Results</h2><div class="card"><div class="controls">'
-        '<input id="find" type="search" placeholder="Filter: words such as gptq int4" aria-label="Filter">'
-        f"{selects}</div>"
-        '<p class="soft" id="shown" aria-live="polite"></p>'
-        f'<div class="scroll" tabindex="0"><table><thead><tr>{heads}</tr></thead><tbody></tbody></table></div>'
-        '<p><button id="more" type="button" hidden>Show more</button></p></div></section>'
-    )
-
-
-def _select(table: pd.DataFrame, name: str) -> str:
-    values = sorted(str(value) for value in table[name].dropna().unique())
-    if len(values) < 2:
-        return ""
-    options = "".join(f'<option value="{escape(value)}">{escape(value)}</option>' for value in values)
-    return f'<select name="{name}" aria-label="{name}"><option value="">every {name}</option>{options}</select>'
-
-
-def _provenance(table: pd.DataFrame, laws: Mapping[str, Any], study: Any, keys: Mapping[str, Any]) -> str:
-    facts: list[tuple[str, str]] = []
-    for role, key in keys.items():
-        facts += [(f"key of the {role}", one) for one in ([key] if isinstance(key, str) else key)]
-    for kind in ("text", "calibration_text"):
-        hashes = table[[kind, f"{kind}_sha256"]].dropna().drop_duplicates().sort_values(kind)
-        facts += [
-            (f"{kind.replace('_', ' ')} {name}", f"SHA-256 {value}") for name, value in hashes.itertuples(index=False)
-        ]
-    for window, stride in table[["window", "stride"]].drop_duplicates().sort_values("window").itertuples(index=False):
-        facts.append(("evaluation", f"windows of {window} tokens, stride {stride}"))
-    for name, value in (
-        table[["method", "settings"]].drop_duplicates().sort_values(["method", "settings"]).itertuples(index=False)
-    ):
-        facts += [] if name == "none" else [(f"method {name}", str(value))]
-    facts += [(f"law {name}", json.dumps(record["settings"], sort_keys=True)) for name, record in laws["laws"].items()]
-    lines = "".join(
-        f'<tr><td>{escape(name)}</td><td class="words"><code>{escape(str(value))}</code></td></tr>'
-        for name, value in facts
-    )
-    text = study if isinstance(study, str) else json.dumps(study, indent=1, sort_keys=True, ensure_ascii=False)
-    return (
-        '<section id="provenance"><h2>Provenance</h2><div class="card">'
-        f'<div class="scroll"><table><tbody>{lines}</tbody></table></div>'
-        f"<details><summary>Study</summary><pre>{escape(text)}</pre></details></div></section>"
-    )

@@ -39,6 +39,22 @@ def theme(dark: bool = False) -> dict[str, Any]:
     }
 
 
+MOST_DRAWN = 2000
+"""Points of a figure: more lie on each other, take seconds to draw, and say nothing new."""
+
+
+def evenly(rows: pd.DataFrame, most: int = MOST_DRAWN) -> pd.DataFrame:
+    """Return ``rows``, or so many that at most ``most`` are left, evenly chosen."""
+    return rows.iloc[:: max(1, -(-len(rows) // most))]
+
+
+def some_lines(rows: pd.DataFrame, most: int = MOST_DRAWN) -> pd.DataFrame:
+    """Return ``rows``, or whole lines of them, evenly chosen by their name in ``line``, with about ``most`` rows."""
+    names = sorted(rows["line"].unique())
+    kept = set(names[:: max(1, -(-len(rows) // most))])
+    return rows[rows["line"].isin(kept)]
+
+
 def plain(rows: pd.DataFrame) -> pd.DataFrame:
     """Return ``rows`` with the plain dtypes that Altair writes without a guess."""
     kinds = {
@@ -102,12 +118,15 @@ def log_axis(low: float, high: float) -> alt.Axis:
 
 
 def whole_numbers(low: float, high: float) -> alt.Axis:
-    """Return an axis with a tick for each whole number."""
+    """Return an axis with a tick for each whole number, or with others if there are less than two of these."""
     import math
 
     import altair as alt
 
-    return alt.Axis(format="d", labelFlush=False, values=list(range(math.ceil(low), math.floor(high) + 1)))
+    ticks = list(range(math.ceil(low), math.floor(high) + 1))
+    if len(ticks) < 2:
+        return alt.Axis(format="~g", tickCount=5, labelFlush=False)
+    return alt.Axis(format="d", labelFlush=False, values=ticks)
 
 
 def counts() -> alt.Axis:

@@ -44,6 +44,7 @@ figcaption { color: var(--soft); font-size: 0.88rem; margin-top: 0.3rem; }
   var(--soft); }
 .legend span { display: inline-flex; align-items: center; gap: 0.4rem; }
 .legend i { width: 0.8rem; height: 0.8rem; border-radius: 3px; display: inline-block; }
+figure .legend { margin: 0.2rem 0 0.5rem; gap: 0.2rem 0.9rem; }
 .formula { overflow-x: auto; font-size: 1.25rem; padding: 0.5rem 0; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-size: 0.9rem; font-variant-numeric: tabular-nums; }
@@ -57,10 +58,20 @@ tr.bad, tr.bad:hover { background: var(--bad); } .flag { color: var(--bad-ink); 
 .bad-note { background: var(--bad); color: var(--bad-ink); }
 .note ul, .warn ul, .bad-note ul { margin: 0.2rem 0 0; padding-left: 1.1rem; }
 .law { margin-top: 1rem; } .fit { border-top: 1px solid var(--line); margin-top: 1rem; padding-top: 0.9rem; }
-.controls { display: flex; flex-wrap: wrap; gap: 0.6rem; align-items: center; margin: 0.6rem 0; }
+.controls { display: flex; flex-wrap: wrap; gap: 0.6rem 0.8rem; align-items: end; margin: 0.6rem 0; }
+.controls label { display: grid; gap: 0.15rem; font-size: 0.82rem; color: var(--soft); min-width: 0; }
+.controls label.grow { flex: 1 1 14rem; } .controls select { max-width: 100%; }
+.controls label.check { display: flex; align-items: center; gap: 0.4rem; padding: 0.45rem 0; font-size: 0.92rem; }
+.controls input, .controls select { color: var(--ink); }
+.budget { display: grid; gap: 0.2rem; margin: 0.8rem 0 0.4rem; } .budget label { font-weight: 600; }
+input[type="range"] { width: 100%; padding: 0; accent-color: var(--accent); min-height: 1.8rem; }
+.pick { background: var(--tint); border-radius: 8px; padding: 0.6rem 0.8rem; min-height: 4.4rem; }
+.verdict { display: inline-flex; align-items: center; gap: 0.4rem; font-weight: 600; }
+.verdict i { width: 0.7rem; height: 0.7rem; border-radius: 50%; flex: none; }
+.below { margin-top: 0.9rem; } .apart { align-items: start; } .legend b { font-weight: 400; }
 input, select, button { font: inherit; font-size: 0.92rem; color: inherit; background: var(--card); border: 1px solid
   var(--line);
-  border-radius: 8px; padding: 0.4rem 0.7rem; } input { flex: 1 1 14rem; min-width: 0; } button { cursor: pointer; }
+  border-radius: 8px; padding: 0.4rem 0.7rem; } input { min-width: 0; } button { cursor: pointer; }
 :focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
 #results thead th { position: sticky; top: 0; background: var(--card); padding: 0; }
 #results thead button { border: 0; border-radius: 0; background: none; width: 100%; text-align: inherit; font-weight:

@@ -6,17 +6,20 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from bitlaw.report import scales, words
+from bitlaw.report.html import scroll
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     import altair as alt
+
+    from bitlaw.report.charts import Place
 
 COLORS = {"holds": "#2ea66f", "does not hold": "#d8577f", "not enough data": "#8a8f98"}
 
 
-def section(result: Mapping[str, Any], figure: Callable[..., str]) -> str:
-    """Return the HTML of the claims stage's ``result``; ``figure(chart, name, caption)`` makes a place for a chart."""
+def section(result: Mapping[str, Any], place: Place) -> str:
+    """Return the HTML of the claims stage's ``result``; ``place`` makes room for a figure."""
     parts = [
         '<section id="claims"><h2>What the papers claim</h2><p class="soft">Each claim tested on this table: a '
         "statistic, and its 95% interval over resampled models or families. A claim whose interval decides nothing has "
@@ -27,16 +30,14 @@ def section(result: Mapping[str, Any], figure: Callable[..., str]) -> str:
     if result["claims"]:
         head = '<th>claim</th><th>verdict</th><th class="n">value</th><th class="n">95% interval</th><th>statistic</th>'
         rows = "".join(_row(one) for one in result["claims"])
-        parts.append(
-            f'<div class="card"><div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
-            "</div></div>"
-        )
+        table = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+        parts.append(f'<div class="card">{scroll("Claims", table)}</div>')
     drawn = [
-        figure(chart(one), f"{one['title']}: {one['verdict']}", f"{one['why'][:1].upper()}{one['why'][1:]}.")
+        place(chart(one), f"{one['title']}: {one['verdict']}", f"{one['why'][:1].upper()}{one['why'][1:]}.")
         for one in result["claims"]
         if one["figure"] is not None and one["figure"]["points"]
     ]
-    return "\n".join([*parts, f'<div class="panels">{"".join(drawn)}</div>', "</section>"])
+    return "\n".join([*parts, f'<div class="panels below">{"".join(drawn)}</div>', "</section>"])
 
 
 def _row(one: Mapping[str, Any]) -> str:
@@ -44,7 +45,9 @@ def _row(one: Mapping[str, Any]) -> str:
     if one["statistic"] is not None:
         value = words.number(one["statistic"], 3)
         interval = f"{words.number(one['low'], 3)} to {words.number(one['high'], 3)}"
-    verdict = f'<b style="color:{COLORS[one["verdict"]]}">{escape(one["verdict"])}</b>'
+    verdict = (
+        f'<span class="verdict"><i style="background:{COLORS[one["verdict"]]}"></i>{escape(one["verdict"])}</span>'
+    )
     about = f"{one['measure']}; holds if {one['rule']}"
     return (
         f'<tr><td class="words">{escape(one["title"])} <span class="soft">({escape(one["paper"])})</span></td>'
@@ -59,10 +62,11 @@ def chart(one: Mapping[str, Any]) -> alt.LayerChart | alt.FacetChart:
     import pandas as pd
 
     drawn = one["figure"]
-    points = pd.DataFrame(drawn["points"])
+    points = scales.evenly(pd.DataFrame(drawn["points"]))
     names = sorted(points["group"].unique())
     wide = bool(drawn["log_x"] and (points["x"] > 0).all())
-    scale = alt.Scale(type="log" if wide else "linear", nice=False, zero=False, padding=8)
+    # A logarithmic axis has no zero, and Vega says so where it is told to leave it out.
+    scale = alt.Scale(type="log", nice=False, padding=8) if wide else alt.Scale(nice=False, zero=False, padding=8)
     x = alt.X(
         "x:Q",
         title=drawn["x"],
@@ -70,7 +74,7 @@ def chart(one: Mapping[str, Any]) -> alt.LayerChart | alt.FacetChart:
         axis=scales.counts() if wide else alt.Axis(format="~g"),
     )
     y = alt.Y("y:Q", title=drawn["y"], scale=alt.Scale(zero=False), axis=alt.Axis(format="~g"))
-    legend = alt.Legend(orient="top", columns=5) if len(names) > 1 else None
+    legend = alt.Legend(orient="right", symbolOpacity=1) if len(names) > 1 else None
     color = alt.Color("group:N", title=None, scale=scales.named(names), legend=legend)
     layers = [alt.Chart(points).mark_point(filled=True, size=26, opacity=0.6).encode(x=x, y=y, color=color)]
     if drawn["line"] is not None:

@@ -1,4 +1,4 @@
-"""report: the table and the laws of a study as one HTML page."""
+"""report: the table and the laws of a study as one HTML page, and the page's figures as pictures."""
 
 from __future__ import annotations
 
@@ -25,8 +25,9 @@ class Report:
         return ()
 
     def run(self, job: Job) -> None:
-        """Write the page; equal inputs give equal bytes."""
-        from bitlaw.report.page import page
+        """Write the page, equal bytes for equal inputs, and its figures to ``job.payload``."""
+        from bitlaw.report import pictures
+        from bitlaw.report.page import report
 
         table, laws = read_table(job.one("table")), read_json(job.one("laws"))
         keys = {"report": job.header.key, **job.header.parents}
@@ -35,8 +36,9 @@ class Report:
             "landscapes": dict(zip(job.spec.get("landscapes", ()), found, strict=True)),
             "more": {name: read_json(job.one(name)) for name in ("predictor", "claims") if name in job.inputs},
         }
-        html = page(table, laws, title=job.spec["title"], study=job.spec["study"], keys=keys, **more)
-        job.out.write_text(html, "utf-8")
+        made = report(table, laws, title=job.spec["title"], study=job.spec["study"], keys=keys, **more)
+        pictures.write(made.figures, job.payload)
+        job.out.write_text(made.html, "utf-8")
 
 
 STAGE = Report()

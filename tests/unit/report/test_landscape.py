@@ -12,7 +12,8 @@ import pytest
 import synthetic
 from bitlaw.landscape.radial import distances_db
 from bitlaw.report import landscape
-from bitlaw.report.page import Charts, page
+from bitlaw.report.charts import Charts
+from bitlaw.report.page import page
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -72,16 +73,16 @@ def test_cells_that_have_no_logarithm_are_left_out(table: pd.DataFrame) -> None:
 
 def test_a_figure_for_each_family_and_one_of_predictions(table: pd.DataFrame) -> None:
     charts = Charts()
-    html = landscape.section(landscapes(table), table, charts)
+    html = landscape.section(landscapes(table), table, charts.of("landscape"))
     assert re.findall("<h3>(.*?)</h3>", html) == [*FAMILIES, "Predicted by curvature"]
-    assert len(charts.specifications) == 3
+    assert len(charts.figures) == 3
 
 
 def test_nothing_without_a_landscape(table: pd.DataFrame) -> None:
     nothing = synthetic.table(families=FAMILIES)
-    assert landscape.section({}, nothing, Charts()) == ""
+    assert landscape.section({}, nothing, Charts().of("landscape")) == ""
     only = {name: {"radial": None} for name in nothing["model"].unique()}
-    assert landscape.section(only, nothing, Charts()) == ""
+    assert landscape.section(only, nothing, Charts().of("landscape")) == ""
 
 
 def test_the_page_has_the_section_and_its_entry_in_the_menu(table: pd.DataFrame) -> None:

@@ -8,8 +8,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from bitlaw.report.charts import Charts
 from bitlaw.report.headline import headline
-from bitlaw.report.mixed import contests, scores, section, verdicts
+from bitlaw.report.mixed import contests, curve_points, scores, section, verdicts
 from bitlaw.report.page import page
 from bitlaw.table import frame, whole
 from synthetic import laws, row, table
@@ -66,11 +67,37 @@ def test_settings_of_one_selection_are_told_apart() -> None:
     assert contest.ordered == {'curvature {"draws":1}': pytest.approx(0.1), 'curvature {"draws":4}': pytest.approx(0.4)}
 
 
+def test_curves_are_means_of_the_models_that_are_finite_by_all_selections() -> None:
+    rows = []
+    for model, factor in (("a", 1.0), ("b", 3.0)):
+        for share in (0.5, 0.9):
+            rows += [mixed(model, share, "random", factor * share * loss, i) for i, loss in enumerate((0.2, 0.4))]
+            rows.append(mixed(model, share, "output_error", factor * share * 0.1))
+    rows += [mixed("c", 0.9, "random", math.nan, 0), mixed("c", 0.9, "output_error", 0.1)]
+    points = curve_points(contests(frame(rows)))
+    assert set(points["panel"]) == {"int4_b64 by RTN, single linears"}
+    found = {(row.select, row.share): row.added for row in points.itertuples()}
+    for share in (0.5, 0.9):
+        assert found["best trial", share] == pytest.approx(2 * share * 0.2)
+        assert found["mean trial", share] == pytest.approx(2 * share * 0.3)
+        assert found["output error", share] == pytest.approx(2 * share * 0.1)
+    assert (points["models"] == 2).all()
+    charts = Charts()
+    html = section(frame(rows), charts.of("mixes"))
+    assert list(charts.figures) == ["mixes-int4-b64-by-rtn-single-linears"]
+    assert 'id="chart-mixes-int4-b64-by-rtn-single-linears"' in html
+
+
+def test_one_share_is_no_curve() -> None:
+    rows = [mixed("a", 0.5, "random", 0.2 + i / 10, i) for i in range(2)] + [mixed("a", 0.5, "loss", 0.1)]
+    assert curve_points(contests(frame(rows))).empty
+
+
 def test_a_table_without_mixes_says_nothing() -> None:
     plain = table()
     assert contests(plain) == []
     assert verdicts(plain) == []
-    assert section(plain) == ""
+    assert section(plain, Charts().of("mixes")) == ""
     assert 'href="#mixes"' not in _page(plain)
 
 

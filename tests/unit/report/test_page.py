@@ -13,10 +13,11 @@ import pytest
 
 import synthetic
 from bitlaw.artifacts import write_json, write_table
-from bitlaw.report import figures, scales
+from bitlaw.report import figures, pictures, scales
+from bitlaw.report.charts import packed, script_json
 from bitlaw.report.headline import headline, of_laws
 from bitlaw.report.mathml import mathml
-from bitlaw.report.page import page, script_json
+from bitlaw.report.page import page, report
 from bitlaw.stage import Header, Job
 from bitlaw.stages.report import STAGE
 
@@ -62,11 +63,31 @@ def html(table: pd.DataFrame, laws: dict[str, Any]) -> str:
     return made(table, laws)
 
 
-def data(html: str) -> dict[str, Any]:
-    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', html, re.DOTALL)
-    assert found
-    parsed: dict[str, Any] = json.loads(found[1])
-    return parsed
+def blocks(html: str) -> dict[str, Any]:
+    """Return the JSON of the page by the id of its element."""
+    found = re.findall(r'<script type="application/json" id="([^"]*)">(.*?)</script>', html, re.DOTALL)
+    return {name: json.loads(text) for name, text in found}
+
+
+def charts(html: str) -> dict[str, Any]:
+    """Return the specifications of the charts, but the explorer's, with their data in rows."""
+    found = {name: one for name, one in blocks(html).items() if name not in ("data", "spec-explorer")}
+    for one in found.values():
+        one["datasets"] = {name: unpacked(part) for name, part in one["datasets"].items()}
+    return found
+
+
+def unpacked(part: dict[str, Any]) -> list[dict[str, Any]]:
+    columns = {
+        name: column if isinstance(column, list) else [column["of"][at] for at in column["at"]]
+        for name, column in part["columns"].items()
+    }
+    assert all(len(column) == part["n"] for column in columns.values())
+    return [{name: column[i] for name, column in columns.items()} for i in range(part["n"])]
+
+
+def cells(html: str) -> list[dict[str, Any]]:
+    return unpacked(blocks(html)["data"]["cells"])
 
 
 def test_nothing_is_fetched(html: str) -> None:
@@ -76,7 +97,7 @@ def test_nothing_is_fetched(html: str) -> None:
             value = attributes.get(name) or ""
             assert not value or value.startswith(("#", "data:")), (tag, name, value)
     assert not re.search(r"url\(|@import|@font-face", "".join(page_.inside["style"]))
-    assert "http" not in json.dumps(data(html)["charts"])
+    assert "http" not in json.dumps(blocks(html))
 
 
 def test_equal_inputs_give_equal_bytes(table: pd.DataFrame, laws: dict[str, Any], html: str) -> None:
@@ -93,8 +114,8 @@ def test_every_name_is_escaped(table: pd.DataFrame) -> None:
     html = page(hostile, laws, title=HOSTILE, study={HOSTILE: HOSTILE}, keys={HOSTILE: HOSTILE})
     parsed = Tags(html)
     assert "img" not in {tag for tag, _ in parsed.tags}
-    assert sum(tag == "script" for tag, _ in parsed.tags) == 3
-    assert data(html)["rows"][0][0].endswith(HOSTILE)
+    assert sum(tag == "script" and of["type"] == "module" for tag, of in parsed.tags) == 2
+    assert cells(html)[0]["model"].endswith(HOSTILE)
 
 
 def test_a_loss_that_is_not_finite_is_flagged(table: pd.DataFrame) -> None:
@@ -105,8 +126,8 @@ def test_a_loss_that_is_not_finite_is_flagged(table: pd.DataFrame) -> None:
     html = made(broken, synthetic.laws(broken, bootstraps=5))
     assert "1 of 225 cells has no finite loss." in html
     assert "No finite loss:<ul><li>" in html
-    assert "NaN" in data(html)["rows"][row]
-    states = [v["state"] for chart in data(html)["charts"].values() for v in values_of(chart) if "state" in v]
+    assert cells(html)[row]["nll"] == "NaN"
+    states = [v["state"] for chart in charts(html).values() for v in values_of(chart) if "state" in v]
     assert states.count(figures.BROKEN) == 2  # among all models and in its family
 
 
@@ -136,8 +157,7 @@ def test_a_table_of_one_unquantized_model_has_a_page(table: pd.DataFrame) -> Non
 def test_two_texts_are_drawn_apart(table: pd.DataFrame) -> None:
     other = table.assign(text="other", text_sha256="cd" * 32, key=table["key"] + "/2", model=table["model"])
     both = pd.concat([table, other], ignore_index=True)
-    charts = data(made(both, synthetic.laws(both, bootstraps=5)))["charts"]
-    assert len(charts) == 2 * (2 + 5 + 5 + 2)
+    assert len(charts(made(both, synthetic.laws(both, bootstraps=5)))) == 2 * (2 + 5 + 5 + 2)
 
 
 def test_headline_says_what_four_bits_cost(table: pd.DataFrame, laws: dict[str, Any]) -> None:
@@ -260,7 +280,12 @@ def test_the_main_figure_is_a_picture(table: pd.DataFrame, tmp_path: Path) -> No
 def test_many_rows_make_a_chart(table: pd.DataFrame) -> None:
     many = pd.concat([table[table["family"] == "opt"]] * 150, ignore_index=True)
     chart = figures.specification(figures.loss_panel(figures.loss_points(many), "opt"))
-    assert len(values_of(chart)) == 150 * 42
+    drawn = values_of(chart)
+    # Whole lines, evenly chosen: each has all of its cells.
+    assert scales.MOST_DRAWN / 2 < len(drawn) <= 1.5 * scales.MOST_DRAWN
+    by_line = pd.DataFrame(drawn).groupby("line").size()
+    lines = figures.loss_points(many).groupby("line").size()
+    assert (by_line == lines[by_line.index]).all() and 1 < len(by_line) < len(lines)
 
 
 def test_fits_without_resamples_have_a_page(table: pd.DataFrame) -> None:
@@ -286,6 +311,30 @@ def test_formulas_become_mathml() -> None:
         mathml(r"\sqrt{2}")
 
 
+def test_columns_hold_the_rows() -> None:
+    rows = [{"a": "x", "b": 1.0, "c": None}, {"a": "y", "b": 0.123456789, "c": "z"}, {"a": "x", "b": 2.5, "c": 3}]
+    part = packed(rows)
+    assert part["columns"]["a"] == {"of": ["x", "y"], "at": [0, 1, 0]}
+    rows[1]["b"] = 0.123457
+    assert unpacked(part) == rows
+    assert packed([]) == {"n": 0, "columns": {}}
+
+
+def test_every_figure_of_the_page_has_its_pictures(table: pd.DataFrame, laws: dict[str, Any], tmp_path: Path) -> None:
+    report_ = report(table, laws, title="T", study="s", keys={})
+    pictures.write(report_.figures, tmp_path)
+    shown = {of["id"].removeprefix("chart-") for tag, of in Tags(report_.html).tags if of.get("class") == "chart"}
+    views = set(re.findall('data-figures="([^"]*)"', report_.html)[0].split())
+    assert len(views) == 2 and len(shown) == 15
+    assert {path.name for path in tmp_path.iterdir()} == {
+        f"{name}{ending}" for name in (shown - {"explorer"}) | views for ending in (".svg", ".png")
+    }
+    for path in tmp_path.glob("*.png"):
+        assert path.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    one = (tmp_path / "costs-opt.svg").read_text("utf-8")
+    assert "Added loss: opt" in one and "gptq" in one  # titled, and with a legend that the page has elsewhere
+
+
 def test_json_in_a_script_cannot_end_it() -> None:
     text = script_json({"a": "</script><!--", "b": "&"})
     assert "<" not in text and json.loads(text) == {"a": "</script><!--", "b": "&"}
@@ -296,5 +345,6 @@ def test_the_stage_writes_the_page(table: pd.DataFrame, laws: dict[str, Any], tm
     write_json(tmp_path / "laws.json", Header("laws", "l", {}, {}, "c"), laws)
     inputs = {"table": (tmp_path / "table.parquet",), "laws": (tmp_path / "laws.json",)}
     header = Header("report", "abc", {"title": "T", "study": "demo"}, {"table": ["t"], "laws": ["l"]}, "c")
-    STAGE.run(Job(header, inputs, tmp_path / "out.html", tmp_path))
+    STAGE.run(Job(header, inputs, tmp_path / "out.html", tmp_path / "files"))
     assert "<title>T</title>" in (tmp_path / "out.html").read_text("utf-8")
+    assert (tmp_path / "files" / "costs-opt.svg").is_file()
