@@ -97,7 +97,7 @@ def report(
             _sizes(rest, charts.of("sizes", "Loss by size")),
             landscape.section(landscapes or {}, rest, charts.of("landscape", "Around the weights")),
             mixed.section(table, charts.of("mixes", "Mixed precision")),
-            _laws(rest, laws, charts.of("laws")),
+            _laws(table, laws, charts.of("laws")),
             predictions.section(more["predictor"], charts.of("predictor"), table) if "predictor" in more else "",
             verdicts.section(more["claims"], charts.of("claims")) if "claims" in more else "",
             results.section(table),

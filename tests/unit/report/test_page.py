@@ -20,6 +20,7 @@ from bitlaw.report.mathml import mathml
 from bitlaw.report.page import page, report
 from bitlaw.stage import Header, Job
 from bitlaw.stages.report import STAGE
+from bitlaw.table import frame
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -348,3 +349,9 @@ def test_the_stage_writes_the_page(table: pd.DataFrame, laws: dict[str, Any], tm
     STAGE.run(Job(header, inputs, tmp_path / "out.html", tmp_path / "files"))
     assert "<title>T</title>" in (tmp_path / "out.html").read_text("utf-8")
     assert (tmp_path / "files" / "costs-opt.svg").is_file()
+
+
+def test_a_law_of_mixed_cells_is_drawn_with_them(table: pd.DataFrame) -> None:
+    both = frame([*table.to_dict("records"), *synthetic.mixes(table)])
+    drawn = page(both, synthetic.laws(both, names=("cao_weak",)), title="Demo", study="demo", keys={"report": "r" * 32})
+    assert "matmul" in drawn and "Cao" in drawn
