@@ -10,7 +10,7 @@ from bitlaw.predictor.base import learn
 from bitlaw.predictor.conformal import Margins, calibrate
 from bitlaw.predictor.crossed import choose, cross, groups, judged
 from bitlaw.predictor.features import FEATURES, features_of
-from bitlaw.predictor.known import weights_db
+from bitlaw.predictor.known import LARGEST_READ, weights_db
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -109,28 +109,37 @@ def without(rows: pd.DataFrame, queries: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(**dict.fromkeys(lacking, math.nan))
 
 
-def queries(cells: Cells, asked: Sequence[Asked]) -> pd.DataFrame:
+def queries(cells: Cells, asked: Sequence[Asked], *, largest: int = LARGEST_READ) -> pd.DataFrame:
     """Return the features of the cells that are asked for, one row each.
 
     What the table has of a model is taken: its landscape, and what rounding to nearest did to its weights. Otherwise
-    weights that are on this machine, and not too large, are rounded for it.
+    weights that are on this machine are rounded for it.
+
+    Args:
+        cells: what is learned from.
+        asked: the cells.
+        largest: bytes of a model's files above which its weights are not read.
     """
     import pandas as pd
 
     own = {str(name): part for name, part in cells.rows.groupby("model", sort=False)}
     measured = _rtn(cells.rows)
-    rows = features_of(pd.DataFrame([_row(one, own.get(one.known.name)) for one in asked]))
+    names = {one.known.name for one in asked}
+    landscapes = {name: _landscape(own[name]) for name in names if name in own}
+    stored: dict[tuple[str, str], float] = {}
     rounded: dict[tuple[str, str], float] = {}
     for one in asked:
         key = (one.known.name, str(one.fmt))
-        if key not in rounded:
+        if key not in stored:
+            stored[key] = one.known.effective_bits(one.fmt)
             value = measured.get(key, math.nan)
-            rounded[key] = weights_db(one.known, one.fmt) if math.isnan(value) else value
+            rounded[key] = weights_db(one.known, one.fmt, largest) if math.isnan(value) else value
+    raw = [{**_row(one, stored[one.known.name, str(one.fmt)]), **landscapes.get(one.known.name, {})} for one in asked]
+    rows = features_of(pd.DataFrame(raw))
     exact = pd.Series([rounded[one.known.name, str(one.fmt)] for one in asked], index=rows.index, dtype="float64")
     rows = rows.assign(noise_db=exact.fillna(rows["noise_db"]))
-    radial = [
-        _radial(own.get(one.known.name), float(noise)) for one, noise in zip(asked, rows["noise_db"], strict=True)
-    ]
+    curves = {name: _curve(own[name]) for name in landscapes}
+    radial = [_at(curves.get(one.known.name), noise) for one, noise in zip(asked, rows["noise_db"], strict=True)]
     return rows.assign(log_radial=pd.Series(radial, index=rows.index, dtype="float64"))
 
 
@@ -139,14 +148,15 @@ def _rtn(rows: pd.DataFrame) -> dict[tuple[str, str], float]:
     if "sqnr_db" not in rows:
         return {}
     rtn = rows[(rows["method"] == "rtn").fillna(False).to_numpy("bool")]
-    means = rtn["sqnr_db"].astype("float64").groupby([rtn["model"].astype(str), rtn["format"].astype(str)]).mean()
-    return {(str(model), str(fmt)): float(value) for (model, fmt), value in means.items()}
+    means = rtn.astype({"sqnr_db": "float64"}).groupby(["model", "format"], as_index=False)["sqnr_db"].mean()
+    names = zip(means["model"].astype(str), means["format"].astype(str), strict=True)
+    return dict(zip(names, means["sqnr_db"].tolist(), strict=True))
 
 
-def _row(one: Asked, own: pd.DataFrame | None) -> dict[str, Any]:
-    """Return what a results table would have of the cell before it is run; ``own`` are the cells of its model."""
+def _row(one: Asked, effective_bits: float) -> dict[str, Any]:
+    """Return what a results table would have of the cell before it is run."""
     known, fmt = one.known, one.fmt
-    found: dict[str, Any] = {
+    return {
         "model": known.name,
         "family": known.family,
         "n_params": known.n_params,
@@ -157,27 +167,34 @@ def _row(one: Asked, own: pd.DataFrame | None) -> dict[str, Any]:
         "bits": fmt.bits,
         "block": str(fmt.block),
         "scale_rule": fmt.scale_rule,
-        "effective_bits": known.effective_bits(fmt),
+        "effective_bits": effective_bits,
         "method": one.method,
         "q_ratio": 1.0,
         "base_nll": one.base,
         "key": "",
     }
-    for name in ("step_db", "step_width_db", "hessian_trace"):
-        if own is not None and name in own and own[name].notna().any():
-            found[name] = float(own[name].dropna().iloc[0])
-    return found
 
 
-def _radial(own: pd.DataFrame | None, noise_db: float) -> float:
-    """Return the logarithm of the loss of random noise, between the cells ``own`` of the model; NaN if not known."""
+def _landscape(own: pd.DataFrame) -> dict[str, float]:
+    """Return what the cells ``own`` of a model tell of the loss around its weights."""
+    names = ("step_db", "step_width_db", "hessian_trace")
+    return {name: float(own[name].dropna().iloc[0]) for name in names if name in own and own[name].notna().any()}
+
+
+def _curve(own: pd.DataFrame) -> pd.Series[float] | None:
+    """Return the logarithm of the loss of random noise by SQNR in dB, of the model with the cells ``own``."""
+    if "radial_delta_nll" not in own or not own["radial_delta_nll"].notna().any():
+        return None
+    return features_of(own).dropna(subset=["log_radial"]).groupby("noise_db")["log_radial"].mean()
+
+
+def _at(curve: pd.Series[float] | None, noise_db: float) -> float:
+    """Return ``curve`` at an SQNR; NaN outside of it."""
     import numpy as np
 
-    if own is None or "radial_delta_nll" not in own or not own["radial_delta_nll"].notna().any():
+    if curve is None or not curve.index.min() <= noise_db <= curve.index.max():
         return math.nan
-    curve = features_of(own).dropna(subset=["log_radial"]).groupby("noise_db")["log_radial"].mean()
-    inside = curve.index.min() <= noise_db <= curve.index.max()
-    return float(np.interp(noise_db, curve.index, curve)) if inside else math.nan
+    return float(np.interp(noise_db, curve.index, curve))
 
 
 def base_loss(cells: Cells, known: Known, nll: float | None = None) -> tuple[float, float, list[str]]:

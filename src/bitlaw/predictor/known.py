@@ -137,12 +137,18 @@ def of_folder(folder: Path, name: str | None = None) -> Known:
     )
 
 
-def weights_db(known: Known, fmt: Format) -> float:
-    """Return the SQNR in dB of the model's weights rounded to nearest; NaN where its files are not here or large."""
+def weights_db(known: Known, fmt: Format, largest: int = LARGEST_READ) -> float:
+    """Return the SQNR in dB of the model's weights rounded to nearest; NaN where its files are not here.
+
+    Args:
+        known: the model.
+        fmt: the format.
+        largest: bytes of files above which they are not read either.
+    """
     if known.folder is None:
         return math.nan
     files = list(known.folder.glob("*.safetensors"))
-    if not files or sum(file.stat().st_size for file in files) > LARGEST_READ:
+    if not files or sum(file.stat().st_size for file in files) > largest:
         return math.nan
     from bitlaw.models.linears import quantizable
     from bitlaw.models.load import load_model
