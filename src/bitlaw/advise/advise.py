@@ -106,8 +106,8 @@ def _meeting(question: Question, choices: Sequence[Choice]) -> list[Choice]:
         quick = [one for one in working if one.seconds is not None and one.seconds <= question.seconds]
         if not quick:
             least = min((one.seconds for one in working if one.seconds is not None), default=None)
-            limit, needs = effort.shown(question.seconds), effort.shown(least)
-            raise UserError(f"nothing can be quantized in {limit}; the quickest that works takes {needs}")
+            given, needs = effort.shown(question.seconds), effort.shown(least)
+            raise UserError(f"nothing can be quantized in {given}; the quickest that works takes {needs}")
         working = quick
     if question.tolerance is not None:
         limit = min(one.nll for one in working) + question.tolerance

@@ -30,10 +30,14 @@ def learn(rows: pd.DataFrame, y: Array, seed: int) -> Predict:
     """Return the law plus the weighted mean of its squashed residuals in cells of the same method."""
     law = best(rows)(rows, y, seed)
     residuals = squash(y) - squash(law(rows))
+    smallest, worst = float(rows["log_n"].min()), float(rows["base_nll"].max())
 
     def predict(others: pd.DataFrame) -> Array:
         weights = _weights(others, rows)
-        return stretch(squash(law(others)) + weights @ residuals / (weights.sum(axis=1) + PRIOR))
+        # What is smaller than all that was measured counts as the smallest: the slope over sizes has no end there,
+        # where towards larger models losses end at zero.
+        held = others.assign(log_n=others["log_n"].clip(lower=smallest), base_nll=others["base_nll"].clip(upper=worst))
+        return stretch(squash(law(held)) + weights @ residuals / (weights.sum(axis=1) + PRIOR))
 
     return predict
 
@@ -48,14 +52,15 @@ def _weights(others: pd.DataFrame, rows: pd.DataFrame) -> Array:
         distance += np.abs(ours[:, None] - theirs) / width
     for name, width in OTHER.items():
         distance += width * _differ(others, rows, name)
-    return np.asarray(np.exp(-distance) * ~_differ(others, rows, "method"))
+    return np.asarray(np.exp(-distance) * (1.0 - _differ(others, rows, "method")))
 
 
 def _differ(others: pd.DataFrame, rows: pd.DataFrame, name: str) -> Array:
+    """Return (others, rows): 1 where the category ``name`` differs, else 0."""
     import numpy as np
 
     ours, theirs = (frame[name].astype(str).to_numpy() for frame in (others, rows))
-    return np.asarray(ours[:, None] != theirs)
+    return np.asarray(ours[:, None] != theirs, dtype="float64")
 
 
 ALIKE = Model(

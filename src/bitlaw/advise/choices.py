@@ -76,7 +76,8 @@ def consider(table: pd.DataFrame, question: Question) -> Considered:
         UserError: a table that cannot be learned from, or a format or method that there is not.
     """
     cells = collect(table, text=question.text)
-    cells = cells.take((cells.rows["q_ratio"].astype("float64") == 1.0).to_numpy("bool"))
+    whole: Any = (cells.rows["q_ratio"].astype("float64") == 1.0).to_numpy("bool")
+    cells = cells.take(whole)
     learned = set(cells.rows["method"].astype(str))
     own = own_cells(table)
     _check(question, cells, own)
@@ -216,7 +217,7 @@ def _predicted(
     for part in (radial, ~radial):
         if not part.any():
             continue
-        query, places = every[part], np.flatnonzero(part)
+        query, places = every[part], np.flatnonzero(part).tolist()
         fitted = fit(cells, without(rows, query), {ALIKE.name: ALIKE}, question.seed)
         spread = np.array([asked[at].spread for at in places])
         values = np.stack(fitted.intervals(query, spread), axis=1).tolist()

@@ -7,9 +7,9 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bitlaw.advise.hub import is_name
 from bitlaw.errors import UserError
 from bitlaw.methods import METHODS
+from bitlaw.models.hub import is_name
 from bitlaw.table import UNQUANTIZED
 
 if TYPE_CHECKING:

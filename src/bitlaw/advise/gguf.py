@@ -107,7 +107,7 @@ def carried_over(cells: Cells) -> Margins | None:
 
     rows, y = cells.rows.reset_index(drop=True), cells.y
     sizes = np.log(rows["n_params"].astype("float64").to_numpy())
-    families = rows["family"].astype(str).to_numpy()
+    families: Any = rows["family"].astype(str).to_numpy()
     places: list[int] = []
     values: list[float] = []
     for part in rows.groupby([rows["format"].astype(str), rows["method"].astype(str)], sort=True).indices.values():

@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bitlaw.advise import hub
 from bitlaw.errors import UserError
+from bitlaw.models import hub
 from bitlaw.predictor.known import find, of_folder, size
 
 if TYPE_CHECKING:
