@@ -93,6 +93,8 @@ def consider(table: pd.DataFrame, question: Question) -> Considered:
     if not question.methods or GGUF in question.methods:
         names = {canonical(name) for name in question.formats}
         found += [one for one in own_choices(question, cells, own, bases) if not names or one.format in names]
+    if all(one.format == UNQUANTIZED for one in found):
+        notes.append(f"{question.engine.title} loads none of these formats by these methods, so nothing is quantized")
     return Considered(found, cells.evaluation, cells, notes)
 
 

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import yaml
 
+import synthetic
 from bitlaw.advise import ENGINES, engine
 from bitlaw.advise.advise import Advice, advise, frontier
 from bitlaw.advise.command import COMMIT, command
@@ -262,6 +263,36 @@ def test_formats_and_methods_can_be_asked_for(table: pd.DataFrame) -> None:
         ask(table, "opt-6.7b", budget=20 * GIB, methods=("gptw",))
     with pytest.raises(UserError, match="unknown engine 'vlm'; did you mean 'vllm'"):
         engine("vlm")
+
+
+def test_what_an_engine_cannot_hold_is_said(table: pd.DataFrame) -> None:
+    found = ask(table, "opt-6.7b", budget=20 * GIB, serves="vllm", methods=("awq",))
+    assert [one.format for one in found.ranked] == ["unquantized"]
+    assert any("vLLM loads none of these formats by these methods" in note for note in found.notes)
+
+
+# ---- A table of one's own.
+
+
+def test_a_study_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Along radial profiles where the table has them, and without for a model that it does not have."""
+    own = synthetic.table(noise=0.02)
+    quantized = own["format"] != "unquantized"
+    own.loc[quantized, "radial_delta_nll"] = own.loc[quantized, "delta_nll"] * 1.5
+    file = tmp_path / "table.parquet"
+    own.to_parquet(file)
+    models = ["--model", "gpt2-440000-450000000", "--model", str(ZOO / "opt-0.1m"), "--nll", "opt-0.1m=3.5"]
+    argv = ["advise", "--table", str(file), *models, "--delta-nll", "5", "--format", "int4_b64", "--format", "int6_b64"]
+    assert main([*argv, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    cells = {(one["model"], one["format"], one["method"]): one for one in found["choices"]}
+    rows = own[(own["model"] == "gpt2-440000-450000000") & (own["format"] == "int4_b64") & (own["method"] == "gptq")]
+    measured = cells["gpt2-440000-450000000", "int4_b64", "gptq"]
+    assert measured["measured"] and measured["delta_nll"] == pytest.approx(float(rows["delta_nll"].iloc[0]))
+    assert not cells["gpt2-440000-450000000", "int6_b64", "gptq"]["measured"]
+    six, four = (cells["opt-0.1m", name, "gptq"] for name in ("int6_b64", "int4_b64"))
+    assert six["delta_nll"] < four["delta_nll"] and four["nll"] == pytest.approx(3.5 + four["delta_nll"])
+    assert four["accuracy"] is None and found["evaluation"] == "manual@128"
 
 
 # ---- The command line.
