@@ -121,8 +121,9 @@ def _bases(table: pd.DataFrame, cells: Cells, question: Question) -> tuple[dict[
         value, spread, said = _base(table, cells, known, question.nll.get(known.name))
         bases[known.name] = value, spread
         _, guessed = cache_bytes(known, question.context, question.batch, question.cache_bits)
+        # Of a model that has other cells, a number that looks wrong in its source matters little.
         flagged = 0
-        if "flag" in table:
+        if "flag" in table and known.name not in set(cells.rows["model"]):
             flagged = int(((table["model"] == known.name) & table["flag"].fillna("").ne("")).sum())
         notes += [f"{known.name}: {line}" for line in (*known.notes, *said, *([guessed] if guessed else []))]
         if flagged:

@@ -1,9 +1,10 @@
 """A format for each linear of a model, for a budget: two formats, and which linears get the better one.
 
-No study's sensitivities are asked for: what is known is what rounding to nearest does to each linear's weights. The
-noise of linears adds up to the SQNR of all weights, which the noise law predicts the loss from, so the assignment with
-the least noise is the one that the law likes best. Linears whose errors matter more than others' are not told apart
-(`bitlaw search --select loss` measures that).
+Where the project's study measured what each linear costs in nats (stage ``sensitivity``), linears are told apart by
+that. Otherwise all that is known is what rounding to nearest does to their weights: a linear costs its weights times
+the share of noise in them. The mean of that over all weights is the SQNR that the noise law predicts the loss from, so
+the assignment with the least noise is the one that the law likes best. The noise itself, not as a share, tells less
+(docs/advise.md): linears with large weights would count for more.
 """
 
 from __future__ import annotations
@@ -16,33 +17,37 @@ from bitlaw.advise import memory
 from bitlaw.advise.alike import ALIKE
 from bitlaw.advise.choices import READ
 from bitlaw.advise.engine import PACKED, is_format
+from bitlaw.artifacts import read_json
 from bitlaw.errors import UserError
 from bitlaw.formats import grammar
 from bitlaw.mixing.choose import cheapest, frontier, steps
 from bitlaw.predictor.features import features, format_db
 from bitlaw.predictor.fitted import Asked, fit, queries, without
+from bitlaw.study.artifact import RESULTS
 from bitlaw.table import UNQUANTIZED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from bitlaw.advise.advise import Advice
     from bitlaw.advise.question import Choice, Question
     from bitlaw.predictor.known import Known
 
+SELECTS_IN_NATS = ("loss", "curvature")
+"""Selections whose costs are nats per token, so that those of two formats compare; the better one first."""
 MOST = 8
 """Formats that are tried with each other, at most: those with least noise at their size."""
-WEIGHTS = "noise of the weights rounded to nearest, linear by linear"
+WEIGHTS = "the share of noise in each linear's weights, rounded to nearest"
 NORMAL = "noise of normal numbers: the weights are not on this machine or too large to read, so all linears count alike"
 
 
 @dataclass(frozen=True)
 class Linear:
-    """A linear of the model: its name, its shape (out, in), and the sum of squares of its weights."""
+    """A linear of the model: its name and its shape (out, in)."""
 
     name: str
     shape: tuple[int, int]
-    power: float
 
     @property
     def size(self) -> int:
@@ -63,7 +68,7 @@ class Assignment:
         share: of the weights in ``low``.
         effective_bits: stored bits per quantizable weight.
         bytes: of weights, keys and values.
-        noise_db: SQNR of all weights.
+        noise_db: SQNR of the weights, the mean share of noise in dB.
         delta: predicted loss added in nats per token, and the ends of its interval.
         uniform: the best choice in one format.
         by: what the linears were told apart by.
@@ -104,12 +109,13 @@ class Assignment:
         }
 
 
-def assign(found: Advice, question: Question) -> Assignment:
+def assign(found: Advice, question: Question, root: Path | None = None) -> Assignment:
     """Return the best mix of two formats for the recommended model within the budget.
 
     Args:
         found: the advice; its best choice says the model and the method.
         question: what was asked, with a budget.
+        root: the project, whose study may have measured what each linear costs.
 
     Raises:
         UserError: no budget, a model whose linears are not known, an engine that unpacks weights, or no two formats.
@@ -123,11 +129,13 @@ def assign(found: Advice, question: Question) -> Assignment:
     linears, noise, by = _noise(known, _formats(question, best.method))
     bits = {name: [_stored(name, one) for one in linears] for name in noise}
     rest = question.budget - best.cache - (known.n_total - sum(one.size for one in linears)) * memory.HIGH / 8
-    low, high, taken = _best(linears, noise, bits, 8 * rest)
+    costs, measured_by = _measured(root, known, best.method, [one.name for one in linears], list(noise))
+    low, high, taken = _best(linears, costs or noise, bits, 8 * rest)
+    by = measured_by or by
     chosen = [low if at in taken else high for at in range(len(linears))]
     total = sum(bits[name][at] for at, name in enumerate(chosen))
     size = sum(one.size for one in linears)
-    ratio = sum(noise[name][at] for at, name in enumerate(chosen)) / sum(one.power for one in linears)
+    ratio = sum(noise[name][at] for at, name in enumerate(chosen)) / size
     noise_db = -10.0 * math.log10(ratio) if ratio > 0 else format_db(high)
     held = known.n_total * memory.HIGH / 8 - size * memory.HIGH / 8 + total / 8
     return Assignment(
@@ -164,17 +172,42 @@ def _formats(question: Question, method: str) -> list[str]:
 
 
 def _noise(known: Known, names: Sequence[str]) -> tuple[list[Linear], dict[str, list[float]], str]:
-    """Return the linears, and by format the sum of squared errors of each; no format stands for no error."""
+    """Return the linears, and by format what each costs: its weights times the share of noise in them."""
     assert known.folder is not None
     files = list(known.folder.glob("*.safetensors"))
     if files and sum(file.stat().st_size for file in files) <= READ:
         linears, noise = _of_weights(known, names)
         by = WEIGHTS
     else:
-        linears = [Linear(name, shape, float(shape[0] * shape[1])) for name, shape in _shapes(known)]
-        noise = {name: [one.power * 10.0 ** (-format_db(name) / 10) for one in linears] for name in names}
+        linears = [Linear(name, shape) for name, shape in _shapes(known)]
+        noise = {name: [one.size * 10.0 ** (-format_db(name) / 10) for one in linears] for name in names}
         by = NORMAL
     return linears, {**noise, UNQUANTIZED: [0.0] * len(linears)}, by
+
+
+def _measured(
+    root: Path | None, known: Known, method: str, linears: Sequence[str], formats: Sequence[str]
+) -> tuple[dict[str, list[float]], str]:
+    """Return what each linear costs in nats in the formats that the project's study measured, and how; or nothing.
+
+    Several artifacts for one format, of other texts or settings, do not compare, so that format is passed over.
+    """
+    for select in SELECTS_IN_NATS if root is not None else ():
+        assert root is not None
+        found: dict[str, list[float]] = {}
+        for name in formats:
+            folder = root / RESULTS / "sensitivity" / known.name / f"{name}-{method}-{select}"
+            files = sorted(folder.glob("*.json"))
+            costs = read_json(files[0])["costs"] if len(files) == 1 else {}
+            if set(costs) == set(linears) and all(map(math.isfinite, costs.values())):
+                found[name] = [float(costs[linear]) for linear in linears]
+        if found:
+            whole = {UNQUANTIZED: [0.0] * len(linears)}
+            return {
+                **found,
+                **whole,
+            }, f"what each linear adds to the loss by itself, as the study measured it ({select})"
+    return {}, ""
 
 
 def _shapes(known: Known) -> Iterator[tuple[str, tuple[int, int]]]:
@@ -195,10 +228,11 @@ def _of_weights(known: Known, names: Sequence[str]) -> tuple[list[Linear], dict[
     noise: dict[str, list[float]] = {name: [] for name in names}
     for one in quantizable(model):
         weight = one.weight().contiguous()
-        linears.append(Linear(one.name, one.shape, float(weight.double().square().sum())))
+        linears.append(Linear(one.name, one.shape))
+        power = float(weight.double().square().mean())
         for name in names:
             error = grammar.parse(name).fake_quantize(weight) - weight
-            noise[name].append(float(error.double().square().sum()))
+            noise[name].append(float(error.double().square().sum()) / power if power > 0 else 0.0)
     return linears, noise
 
 

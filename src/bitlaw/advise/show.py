@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from bitlaw.advise import effort, memory
+from bitlaw.table import UNQUANTIZED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -124,7 +125,8 @@ def _mixing(mixed: Mapping[str, Any] | None) -> list[str]:
     import yaml
 
     high = [one["linear"] for one in mixed["linears"] if one["format"] == mixed["high"]]
-    share = f"{mixed['share']:.1%} of the weights of {mixed['model']} in {mixed['low']}, the rest in {mixed['high']}"
+    rest = "16 bits" if mixed["high"] == UNQUANTIZED else mixed["high"]
+    share = f"{mixed['share']:.1%} of the weights of {mixed['model']} in {mixed['low']}, the rest in {rest}"
     size = f"{memory.shown(mixed['bytes'])}, {mixed['effective_bits']:.3f} bits"
     added = f"{mixed['delta_nll']:+.4f} ({mixed['delta_low']:+.4f} to {mixed['delta_high']:+.4f})"
     return [
@@ -132,7 +134,7 @@ def _mixing(mixed: Mapping[str, Any] | None) -> list[str]:
         f"Mixed: {share}: {size}, {added} nats added, predicted.",
         f"  the best that fits in one format: {mixed['uniform_format']}, {mixed['uniform_delta_nll']:+.4f} nats",
         f"  chosen by {mixed['by']}",
-        f"  in {mixed['high']}: {', '.join(high) or 'none'}",
+        f"  in {rest}: {', '.join(high) or 'none'}",
         "  as a mix of a study, which orders linears by its own selection:",
         *_indented(yaml.safe_dump({"mixes": [mixed["mix"]]}, sort_keys=False)),
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bitlaw.cli.base import Command
 from bitlaw.cli.tables import add_tables, own
@@ -55,6 +55,8 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     from bitlaw.advise.advise import advise
+    from bitlaw.advise.command import command
+    from bitlaw.advise.mixed import assign
 
     if options.check:
         return _check(options)
@@ -63,8 +65,10 @@ def _run(options: argparse.Namespace) -> int:
     table, text = _table(options)
     question, names = _question(options, table, text)
     found = advise(table, question)
-    made = _made(found, question, names, options.root)
-    mixed = _mixed(found, question) if options.mixed else None
+    root = _project(options.root)
+    told = names[found.best.known.name]
+    made = command(found.best, question.engine, told if Path(told).exists() else told.partition("=")[0], root)
+    mixed = assign(found, question, root).as_json() if options.mixed else None
     if options.json:
         print(json.dumps({**found.as_json(), "make": made, **({"mixed": mixed} if mixed else {})}, indent=1))
     elif options.csv:
@@ -131,22 +135,16 @@ def _loss(text: str, names: dict[str, str]) -> tuple[str, float]:
         raise UserError(f"'{value}' is no loss in nats per token", place=f"--nll {text}") from None
 
 
-def _made(found: Advice, question: Question, names: dict[str, str], root: str | None) -> dict[str, Any]:
-    from bitlaw.advise.command import command
+def _project(root: str | None) -> Path | None:
+    """Return the project folder, if there is one."""
     from bitlaw.study.load import find_root
 
     try:
-        project = find_root(Path(root) if root else None)
+        return find_root(Path(root) if root else None)
     except UserError:
-        project = None
-    told = names[found.best.known.name]
-    return command(found.best, question.engine, told if Path(told).exists() else told.partition("=")[0], project)
-
-
-def _mixed(found: Advice, question: Question) -> dict[str, Any]:
-    from bitlaw.advise.mixed import assign
-
-    return assign(found, question).as_json()
+        if root is not None:
+            raise
+        return None
 
 
 def _print_csv(found: Advice) -> None:

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import synthetic
 from bitlaw.advise import ENGINES, engine
 from bitlaw.advise.advise import Advice, advise, frontier
 from bitlaw.advise.command import COMMIT, command
-from bitlaw.advise.effort import read_time, seconds
+from bitlaw.advise.effort import SECONDS, read_time, seconds
 from bitlaw.advise.engine import is_format
 from bitlaw.advise.memory import GIB, cache_bytes, read_size, weight_bytes
 from bitlaw.advise.models import candidate
@@ -29,7 +30,7 @@ from bitlaw.formats.grammar import parse
 from bitlaw.methods import METHODS
 from bitlaw.predictor.known import Known, find
 from bitlaw.predictor.training import EVALUATION, shipped
-from projects import ZOO, Project
+from projects import REPOSITORY, ZOO, Project
 
 
 @pytest.fixture(scope="module")
@@ -375,3 +376,15 @@ def test_a_hub_model_is_written_with_its_commit(table: pd.DataFrame) -> None:
     made = command(one, engine("any"), "somebody/new")
     assert made["params"]["models"] == [{"source": "hub", "repo": "somebody/new", "revision": COMMIT}]
     assert made["command"].startswith("bitlaw export new int4_b64")
+
+
+def test_the_page_explains_every_engine_and_argument(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (REPOSITORY / "docs" / "advise.md").read_text("utf-8")
+    for name in ENGINES:
+        assert f"| `{name.replace('llama_cpp', 'llama.cpp')}` |" in page
+    with pytest.raises(SystemExit):
+        main(["advise", "--help"])
+    for option in re.findall(r"^  (--[a-z-]+)", capsys.readouterr().out, re.MULTILINE):
+        assert option in page or option in ("--seed", "--root"), option
+    for value, _ in SECONDS.values():
+        assert f"{value:.0f} s" in page
