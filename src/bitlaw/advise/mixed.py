@@ -127,10 +127,10 @@ def assign(found: Advice, question: Question, root: Path | None = None) -> Assig
     if not known.shapes or known.folder is None:
         raise UserError(f"the linears of '{known.name}' are not known; give its folder as --model", place="--mixed")
     linears, noise, by = _noise(known, _formats(question, best.method))
-    bits = {name: [_stored(name, one) for one in linears] for name in noise}
+    bits = {name: [stored_bits(name, one) for one in linears] for name in noise}
     rest = question.budget - best.cache - (known.n_total - sum(one.size for one in linears)) * memory.HIGH / 8
     costs, measured_by = _measured(root, known, best.method, [one.name for one in linears], list(noise))
-    low, high, taken = _best(linears, costs or noise, bits, 8 * rest)
+    low, high, taken = best_pair(linears, costs or noise, bits, 8 * rest)
     by = measured_by or by
     chosen = [low if at in taken else high for at in range(len(linears))]
     total = sum(bits[name][at] for at, name in enumerate(chosen))
@@ -176,7 +176,7 @@ def _noise(known: Known, names: Sequence[str]) -> tuple[list[Linear], dict[str, 
     assert known.folder is not None
     files = list(known.folder.glob("*.safetensors"))
     if files and sum(file.stat().st_size for file in files) <= READ:
-        linears, noise = _of_weights(known, names)
+        linears, noise = weight_costs(known.folder, names)
         by = WEIGHTS
     else:
         linears = [Linear(name, shape) for name, shape in _shapes(known)]
@@ -219,44 +219,65 @@ def _shapes(known: Known) -> Iterator[tuple[str, tuple[int, int]]]:
         yield one.name, one.shape
 
 
-def _of_weights(known: Known, names: Sequence[str]) -> tuple[list[Linear], dict[str, list[float]]]:
+def weight_costs(folder: Path, names: Sequence[str]) -> tuple[list[Linear], dict[str, list[float]]]:
+    """Return the linears of the model in ``folder``, and by format what rounding each to nearest costs.
+
+    A linear costs its weights times the share of noise in them: the sum of its squared errors over its mean square.
+
+    Args:
+        folder: the model's.
+        names: of the formats.
+
+    Raises:
+        UserError: there is no model, or its weights cannot be read.
+    """
     from bitlaw.models.linears import quantizable
     from bitlaw.models.load import load_model
 
-    model = load_model({"pretrained": str(known.folder), "revision": None, "trust_remote_code": False})
+    model = load_model({"pretrained": str(folder), "revision": None, "trust_remote_code": False})
     linears: list[Linear] = []
-    noise: dict[str, list[float]] = {name: [] for name in names}
+    costs: dict[str, list[float]] = {name: [] for name in names}
     for one in quantizable(model):
         weight = one.weight().contiguous()
         linears.append(Linear(one.name, one.shape))
         power = float(weight.double().square().mean())
         for name in names:
             error = grammar.parse(name).fake_quantize(weight) - weight
-            noise[name].append(float(error.double().square().sum()) / power if power > 0 else 0.0)
-    return linears, noise
+            costs[name].append(float(error.double().square().sum()) / power if power > 0 else 0.0)
+    return linears, costs
 
 
-def _stored(name: str, one: Linear) -> float:
+def stored_bits(name: str, one: Linear) -> float:
+    """Return the bits that a linear takes in a format, or in 16 bits if it is not quantized."""
     return float(memory.HIGH * one.size if name == UNQUANTIZED else grammar.parse(name).storage_bits(one.shape))
 
 
-def _best(
-    linears: Sequence[Linear], noise: Mapping[str, list[float]], bits: Mapping[str, list[float]], budget: float
+def best_pair(
+    linears: Sequence[Linear], costs: Mapping[str, list[float]], bits: Mapping[str, list[float]], budget: float
 ) -> tuple[str, str, frozenset[int]]:
-    """Return the two formats, and the linears in the smaller one, with least noise in ``budget`` bits.
+    """Return two formats and the places of the linears in the smaller one, at the least cost that fits.
 
     For two formats the linears that lose least by the smaller one are found exactly, as a knapsack over their sizes.
+
+    Args:
+        linears: of the model.
+        costs: of each linear, by format.
+        bits: that each linear takes, by format.
+        budget: bits for all of them.
+
+    Raises:
+        UserError: no two formats fit.
     """
-    names = sorted(noise, key=lambda name: sum(bits[name]))
+    names = sorted(costs, key=lambda name: sum(bits[name]))
     sizes = steps([one.size for one in linears])
     found: tuple[float, str, str, frozenset[int]] | None = None
     for at, low in enumerate(names):
         for high in names[at + 1 :]:
             if sum(bits[low]) > budget:
                 continue
-            costs = [a - b for a, b in zip(noise[low], noise[high], strict=True)]
-            taken = _fewest(sizes, costs, bits[low], bits[high], budget)
-            total = sum(noise[low if one in taken else high][one] for one in range(len(linears)))
+            gains = [a - b for a, b in zip(costs[low], costs[high], strict=True)]
+            taken = _fewest(sizes, gains, bits[low], bits[high], budget)
+            total = sum(costs[low if one in taken else high][one] for one in range(len(linears)))
             if found is None or total < found[0]:
                 found = total, low, high, taken
     if found is None:
