@@ -27,7 +27,13 @@ PRIOR = 0.1
 
 
 def learn(rows: pd.DataFrame, y: Array, seed: int) -> Predict:
-    """Return the law plus the weighted mean of its squashed residuals in cells of the same method."""
+    """Return the law plus the weighted mean of its squashed residuals in cells of the same method.
+
+    Args:
+        rows: features, one row a cell.
+        y: the target of each, (n,).
+        seed: of nothing: the fit draws no numbers.
+    """
     law = best(rows)(rows, y, seed)
     residuals = squash(y) - squash(law(rows))
     smallest, worst = float(rows["log_n"].min()), float(rows["base_nll"].max())

@@ -100,7 +100,7 @@ class Choice:
 
     @property
     def bytes(self) -> float:
-        """What serving it takes."""
+        """What serving it takes, in bytes."""
         return self.weights + self.cache
 
     @property
