@@ -76,26 +76,31 @@ def _values(query: pd.DataFrame, names: list[str]) -> dict[str, Any]:
     return {name: row[name] if isinstance(row[name], str) else float(row[name]) for name in names}
 
 
-def beyond(rows: pd.DataFrame, query: pd.DataFrame) -> list[str]:
-    """Return in sentences where ``query`` (one row) lies outside the cells ``rows``; none if it does not."""
+def beyond(rows: pd.DataFrame, queries: pd.DataFrame) -> list[list[str]]:
+    """Return for each of ``queries`` in sentences where it lies outside the cells ``rows``; none if it does not."""
     import numpy as np
 
-    row, said = query.iloc[0], []
+    said: list[list[str]] = [[] for _ in range(len(queries))]
     for feature in present(rows):
-        value, low, high = float(row[feature.name]), float(rows[feature.name].min()), float(rows[feature.name].max())
-        slack = 1e-3 * abs(value)  # tables round
-        if not math.isnan(value) and not low - slack <= value <= high + slack:
-            shown = (math.exp(v) for v in (value, low, high)) if feature.name in _SIZES else (value, low, high)
-            what = _SIZES.get(feature.name, feature.meaning)
-            said.append("{}: {:.4g} is outside what was measured, {:.4g} to {:.4g}".format(what, *shown))
+        low, high = float(rows[feature.name].min()), float(rows[feature.name].max())
+        for lines, value in zip(said, queries[feature.name].astype("float64"), strict=True):
+            slack = 1e-3 * abs(value)  # tables round
+            if not math.isnan(value) and not low - slack <= value <= high + slack:
+                shown = (math.exp(v) for v in (value, low, high)) if feature.name in _SIZES else (value, low, high)
+                what = _SIZES.get(feature.name, feature.meaning)
+                lines.append("{}: {:.4g} is outside what was measured, {:.4g} to {:.4g}".format(what, *shown))
     for name in ("family", *CATEGORIES):
-        if row[name] not in set(rows[name]):
-            word = "kind of element" if name == "kind" else name
-            said.append(f"{word}: no cell of '{row[name]}' was measured")
-    encoder = Encoder(rows, NAMES, ("method",))
-    away = float(nearest(encoder, rows, query)[1][0])
-    if len(rows) > 1 and away > float(np.quantile(_apart(encoder, rows), FAR)):
-        said.append("the nearest measured cell is farther away than nearly all measured cells are from each other")
+        measured, word = set(rows[name]), "kind of element" if name == "kind" else name
+        for lines, value in zip(said, queries[name], strict=True):
+            if value not in measured:
+                lines.append(f"{word}: no cell of '{value}' was measured")
+    if len(rows) > 1:
+        encoder = Encoder(rows, NAMES, ("method",))
+        away = nearest(encoder, rows, queries)[1]
+        for at in np.flatnonzero(away > float(np.quantile(_apart(encoder, rows), FAR))):
+            said[at].append(
+                "the nearest measured cell is farther away than nearly all measured cells are from each other"
+            )
     return said
 
 

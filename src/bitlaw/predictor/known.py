@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bitlaw.errors import UserError, did_you_mean
+from bitlaw.published.load import models as published
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,6 +36,8 @@ class Known:
         shapes: (out, in) of its quantizable linears; empty if not known.
         folder: where its files are, if on this machine.
         notes: what was assumed.
+        layers: number of transformer blocks, if known.
+        kv_width: numbers that a block keeps of a token as its key, and as many as its value, if known.
     """
 
     name: str
@@ -45,6 +48,8 @@ class Known:
     shapes: tuple[tuple[int, int], ...] = ()
     folder: Path | None = None
     notes: tuple[str, ...] = ()
+    layers: int | None = None
+    kv_width: int | None = None
 
     def effective_bits(self, fmt: Format) -> float:
         """Return the bits that a weight takes with scales: exact for known shapes, else of rows of ``ROW`` weights."""
@@ -66,49 +71,84 @@ def find(name: str, table: pd.DataFrame, *, params: float | None = None) -> Know
     """
     folder = Path(name).expanduser()
     if (folder / "config.json").is_file():
-        return _of_folder(folder)
+        return of_folder(folder)
     if folder.is_dir():
         raise UserError("the folder holds no config.json", place=name)
     models = table.dropna(subset=["n_params"]).drop_duplicates("model").set_index("model")
     plain = {_plain(model): model for model in models.index}
+    shipped = {_plain(label): model for label, model in published().items()}
+    shape = shipped.get(_plain(name))
+    layers, kv_width = (shape.layers, shape.kv_width) if shape else (None, None)
     if _plain(name) in plain:
         own = models.loc[plain[_plain(name)]]
         family = str(own["family"]) if isinstance(own["family"], str) else None
-        tokens = own.get("n_tokens")
-        return Known(
-            str(own.name), family, float(own["n_params"]), float(own["n_total"]), _number(tokens), notes=()
-        )  # fmt: skip
+        sizes = float(own["n_params"]), float(own["n_total"]), _number(own.get("n_tokens"))
+        return Known(str(own.name), family, *sizes, layers=layers, kv_width=kv_width)
+    if shape is not None and params is None:
+        tokens = _number(shape.n_tokens)
+        return Known(shape.model, shape.family, shape.n_params, shape.n_total, tokens, layers=layers, kv_width=kv_width)
     family = _family(name, {str(one) for one in models["family"].dropna()})
     if params is not None:
         return Known(name, family, params, params, None, notes=("training tokens are not known",))
-    sizes = _SIZE.findall(name.lower())
-    if not sizes:
+    total = size(name)
+    if total is None:
         hint = did_you_mean(name, models.index)
         raise UserError(f"'{name}' is no folder, no model of the table, and its name tells no size{hint}; add --params")
-    total = float(sizes[-1][0]) * _UNITS[sizes[-1][1]]
     note = f"{total:.3g} parameters, from the name: embeddings are counted as if they were quantized"
     return Known(name, family, total, total, None, notes=(note,))
 
 
-def _of_folder(folder: Path) -> Known:
+def size(name: str) -> float | None:
+    """Return the parameters that ``name`` tells: 7e9 for ``my-model-7b``; ``None`` if it tells none."""
+    sizes = _SIZE.findall(name.lower())
+    return float(sizes[-1][0]) * _UNITS[sizes[-1][1]] if sizes else None
+
+
+def of_folder(folder: Path, name: str | None = None) -> Known:
+    """Return what the configuration in ``folder`` tells of a model.
+
+    Args:
+        folder: holds ``config.json`` at least.
+        name: what to call it; the folder's name if not given.
+
+    Raises:
+        UserError: it is no causal language model, or one that cannot be quantized.
+    """
     from bitlaw.models.describe import describe
     from bitlaw.models.files import n_tokens
     from bitlaw.models.load import skeleton
 
-    about = describe(skeleton({"pretrained": str(folder), "revision": None, "trust_remote_code": False}))
+    model = skeleton({"pretrained": str(folder), "revision": None, "trust_remote_code": False})
+    about, config = describe(model), model.config.get_text_config()
     shapes = tuple((int(rows), int(columns)) for rows, columns in (linear["shape"] for linear in about["linears"]))
-    tokens = _number(n_tokens(folder))
+    heads = getattr(config, "num_attention_heads", None)
+    shared = getattr(config, "num_key_value_heads", None) or heads
+    width = getattr(config, "head_dim", None) or (config.hidden_size // heads if heads else None)
     return Known(
-        folder.resolve().name, about["family"], about["n_params"], about["n_total"], tokens, shapes, folder
-    )  # fmt: skip
+        name or folder.resolve().name,
+        about["family"],
+        about["n_params"],
+        about["n_total"],
+        _number(n_tokens(folder)),
+        shapes,
+        folder,
+        layers=getattr(config, "num_hidden_layers", None),
+        kv_width=shared * width if shared and width else None,
+    )
 
 
-def weights_db(known: Known, fmt: Format) -> float:
-    """Return the SQNR in dB of the model's weights rounded to nearest; NaN where its files are not here or large."""
+def weights_db(known: Known, fmt: Format, largest: int = LARGEST_READ) -> float:
+    """Return the SQNR in dB of the model's weights rounded to nearest; NaN where its files are not here.
+
+    Args:
+        known: the model.
+        fmt: the format.
+        largest: bytes of files above which they are not read either.
+    """
     if known.folder is None:
         return math.nan
     files = list(known.folder.glob("*.safetensors"))
-    if not files or sum(file.stat().st_size for file in files) > LARGEST_READ:
+    if not files or sum(file.stat().st_size for file in files) > largest:
         return math.nan
     from bitlaw.models.linears import quantizable
     from bitlaw.models.load import load_model

@@ -66,6 +66,8 @@ class Model(BaseModel):
         n_tokens: training tokens, as recalled from the model's paper: not checked against it; empty if not published.
         layers: number of layers.
         width: hidden size; the row length that ``effective_bits`` of a format with one scale a row counts with.
+        kv_width: numbers that a layer keeps of a token as its key, and as many as its value: less than ``width`` where
+            heads share them (grouped-query attention).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -77,6 +79,7 @@ class Model(BaseModel):
     n_tokens: Whole
     layers: int = Field(gt=0)
     width: int = Field(gt=0)
+    kv_width: int = Field(gt=0)
 
 
 class Source(BaseModel):
@@ -163,8 +166,8 @@ def load(names: Iterable[str] | None = None, *, folder: Traversable | None = Non
     """
     import pandas as pd
 
-    folder = files("bitlaw.published") / "data" if folder is None else folder
-    models = {row.model: row for row, _ in _read(folder, "models", Model)}
+    folder = _folder() if folder is None else folder
+    known = {row.model: row for row, _ in _read(folder, "models", Model)}
     sources = {row.source: row for row, _ in _read(folder, "sources", Source)}
     found = {path.name.removesuffix(".csv") for path in folder.iterdir() if path.name.endswith(".csv")}
     valid = sorted(found - set(NOT_RESULTS))
@@ -177,8 +180,8 @@ def load(names: Iterable[str] | None = None, *, folder: Traversable | None = Non
     for cell, place in cells:
         if cell.source not in sources:
             raise unknown("source", cell.source, sources, place=f"{place}, column source")
-        if cell.model != UNNAMED and cell.model not in models:
-            raise unknown("model", cell.model, models, place=f"{place}, column model")
+        if cell.model != UNNAMED and cell.model not in known:
+            raise unknown("model", cell.model, known, place=f"{place}, column model")
         same = tuple(getattr(cell, name) for name in (*_SAME_CELL, *_SAME_TEXT))
         if same in seen:
             raise UserError(f"the same cell as {seen[same]}", place=place)
@@ -186,7 +189,7 @@ def load(names: Iterable[str] | None = None, *, folder: Traversable | None = Non
     baselines = {_of(cell, _BASELINE): cell.value for cell, _ in cells if cell.format == UNQUANTIZED}
     rows, extras = [], []
     for cell, place in cells:
-        model, source, baseline = models.get(cell.model), sources[cell.source], baselines.get(_of(cell, _BASELINE))
+        model, source, baseline = known.get(cell.model), sources[cell.source], baselines.get(_of(cell, _BASELINE))
         more = _extra(cell, model, source, baseline)
         rows.append({**_row(cell, model, baseline), **more, **_calibrated(cell, source), "key": place})
         extras.append(more)
@@ -197,6 +200,15 @@ def load(names: Iterable[str] | None = None, *, folder: Traversable | None = Non
         index=[row["key"] for row in rows],
     )[list(beside)].astype(beside)
     return frame(rows).join(extra, on="key").astype({"key": "string"})
+
+
+def models() -> dict[str, Model]:
+    """Return the models that come with bitlaw, by label. Raises ``UserError`` for a line that is not sound."""
+    return {row.model: row for row, _ in _read(_folder(), "models", Model)}
+
+
+def _folder() -> Traversable:
+    return files("bitlaw.published") / "data"
 
 
 def losses(table: pd.DataFrame) -> pd.DataFrame:

@@ -13,6 +13,7 @@ import pytest
 FOLDER = Path(__file__).resolve().parents[3] / "benchmarks"
 SMALLEST = {
     "analysis.py": ["--rows", "300", "--laws", "kumar", "--bootstraps", "20"],
+    "assignments.py": ["--models", "gpt2-0.1m", "--sets", "2"],
     "divergence.py": ["gpt2-0.1m"],
     "evaluation.py": ["--batch", "1"],
     "fake_quantize.py": ["--size", "256", "--rounds", "1", "mxint4_b32"],

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -77,3 +78,15 @@ def test_what_the_hub_does_not_have(hub: str, files: dict[str, bytes], tmp_path:
     assert "the hub has no model 'someone/other'" in run(hub, tmp_path, "someone/other", "v1")
     del files["model.safetensors"]
     assert "no *.safetensors weights at this revision" in run(hub, tmp_path, "someone/tiny", "v1")
+
+
+def test_a_configuration_is_had_without_the_weights(hub: str, tmp_path: Path) -> None:
+    code = "import sys; from bitlaw.models.hub import configuration; print(configuration(sys.argv[1]))"
+    folder = Path(run(hub, tmp_path, "someone/tiny", code=code))
+    assert folder.name == COMMIT and [path.name for path in folder.iterdir()] == ["config.json"]
+    assert run(hub, tmp_path, "someone/other", code=code) == "None"
+    # From the cache without network, and no answer for another within seconds.
+    assert run("http://127.0.0.1:9", tmp_path, "someone/tiny", code=code) == str(folder)
+    began = time.monotonic()
+    assert run("http://127.0.0.1:9", tmp_path, "someone/other", code=code) == "None"
+    assert time.monotonic() - began < 15

@@ -1,0 +1,1 @@
+"""What is looked at: each module that assigns ``CHECK`` is one check."""
