@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+MANY = 8
+"""Fits of a law that have a line each in the summary."""
+
 
 def headline(table: pd.DataFrame, laws: Mapping[str, Any]) -> list[str]:
     """Return plain sentences: what was run, what four bits cost, what is best at a budget, what the laws say.
@@ -123,9 +126,13 @@ def budgets(table: pd.DataFrame) -> list[str]:
 
 
 def of_laws(laws: Mapping[str, Any]) -> list[str]:
-    """Return a line for each fit, and one for each law that could not be fitted."""
+    """Return a line for each fit, one for each law that could not be fitted, and one for a law of very many fits."""
     lines = []
     for record in laws["laws"].values():
+        if len(record["fits"]) > MANY:
+            fitting = sum(fit["r2"] is not None and fit["r2"] > 0.0 for fit in record["fits"])
+            lines.append(f"{record['title']}: {len(record['fits'])} fits, {fitting} of them better than a constant.")
+            continue
         lines += [f"{record['title']}{label(record, fit['by'])}: {_said(fit)}." for fit in record["fits"]]
         if not record["fits"]:
             reasons = sorted({entry["reason"] for entry in record["not_fitted"]})

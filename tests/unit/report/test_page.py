@@ -355,3 +355,10 @@ def test_a_law_of_mixed_cells_is_drawn_with_them(table: pd.DataFrame) -> None:
     both = frame([*table.to_dict("records"), *synthetic.mixes(table)])
     drawn = page(both, synthetic.laws(both, names=("cao_weak",)), title="Demo", study="demo", keys={"report": "r" * 32})
     assert "matmul" in drawn and "Cao" in drawn
+
+
+def test_a_law_of_very_many_fits_has_one_line() -> None:
+    law = kumar()
+    (record,) = law["laws"].values()
+    record["fits"] = record["fits"][:1] * 9
+    assert of_laws(law) == [f"{record['title']}: 9 fits, 9 of them better than a constant."]
