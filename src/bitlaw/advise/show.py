@@ -12,11 +12,15 @@ from bitlaw.table import UNQUANTIZED
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from rich.table import Table
+
     from bitlaw.advise.advise import Advice
     from bitlaw.advise.question import Choice, Question
 
 WIDTH = 170
 """Columns where the output is no terminal."""
+WIDE = 150
+"""Columns from which the whole table fits; a narrower terminal gets the columns that decide."""
 
 
 def show(
@@ -24,25 +28,35 @@ def show(
 ) -> None:
     """Print the advice: the first ``top`` rows, the recommendation, and what to keep in mind."""
     from rich.console import Console
-    from rich.table import Table
 
-    console = Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False, soft_wrap=False)
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in _COLUMNS:
-        table.add_column(name, justify="left" if name in _WORDS else "right", no_wrap=True)
-    for at, one in enumerate(found.ranked[: max(top, 1)]):
-        table.add_row(*_row(at, one, at in found.frontier), style="bold" if at == 0 else None)
+    console = Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False)
     console.print(_title(found, question), markup=False)
-    console.print(table)
+    console.print(table(found, top, console.width))
     for line in (*_legend(found, top), *_best(found, question), *_making(made), *_mixing(mixed), *_notes(found)):
         console.print(line, markup=False)
 
 
+def table(found: Advice, top: int, width: int) -> Table:
+    """Return the first ``top`` rows (at least one) as a table for a terminal of ``width`` columns."""
+    from rich.table import Table
+
+    names = list(_COLUMNS) if width >= WIDE else [name for name in _COLUMNS if name not in _LESS]
+    made = Table(box=None, pad_edge=False, header_style="bold")
+    for name in names:
+        made.add_column(name, justify="left" if name in _WORDS else "right", no_wrap=True)
+    for at, one in enumerate(found.ranked[: max(top, 1)]):
+        cells = dict(zip(_COLUMNS, _row(at, one, at in found.frontier), strict=True))
+        made.add_row(*(cells[name] for name in names), style="bold" if at == 0 else None)
+    return made
+
+
 _COLUMNS = (
-    "#", "model", "format", "method", "bits", "weights", "keys, values", "loss (90 %)", "added", "accuracy (90 %)",
+    "#", "model", "format", "method", "bits", "memory", "keys, values", "loss", "90 %", "added", "accuracy (90 %)",
     "quantizing", "from",
 )  # fmt: skip
 _WORDS = ("model", "format", "method", "from")
+_LESS = ("bits", "keys, values", "90 %", "accuracy (90 %)", "quantizing")
+"""Columns that a narrow terminal goes without."""
 
 
 def _title(found: Advice, question: Question) -> str:
@@ -59,16 +73,17 @@ def _title(found: Advice, question: Question) -> str:
 def _row(at: int, one: Choice, on_frontier: bool) -> list[str]:
     low, high = one.nll_interval
     accuracy = "" if one.accuracy is None else "{:.2f} ({:.2f}-{:.2f})".format(*one.accuracy)
-    said = "measured" if one.measured else "predicted, beyond" if one.extrapolates else "predicted"
+    said = "measured" if one.measured else "beyond" if one.extrapolates else "predicted"
     return [
         f"{at + 1}{'*' if on_frontier else ' '}",
         one.known.name,
         one.format,
         one.method,
         f"{one.effective_bits:.2f}",
-        memory.shown(one.weights),
+        memory.shown(one.bytes),
         memory.shown(one.cache),
-        f"{one.nll:.3f} ({_number(low)}-{_number(high)})",
+        f"{one.nll:.3f}",
+        f"{_number(low)}-{_number(high)}",
         f"{one.delta_nll:+.3f}",
         accuracy,
         effort.shown(one.seconds),

@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import yaml
+from rich.console import Console
 
 import synthetic
 from bitlaw.advise import ENGINES, engine
@@ -23,6 +24,7 @@ from bitlaw.advise.engine import is_format
 from bitlaw.advise.memory import GIB, cache_bytes, read_size, weight_bytes
 from bitlaw.advise.models import candidate
 from bitlaw.advise.question import Question
+from bitlaw.advise.show import table as show_table
 from bitlaw.cli.main import main
 from bitlaw.errors import UserError
 from bitlaw.export.schemes import scheme_of
@@ -272,6 +274,15 @@ def test_what_an_engine_cannot_hold_is_said(table: pd.DataFrame) -> None:
     assert any("vLLM loads none of these formats by these methods" in note for note in found.notes)
 
 
+@pytest.mark.parametrize("width", [80, 150, 170])
+def test_the_table_fits_the_terminal(llamas: Advice, width: int) -> None:
+    console = Console(width=width, file=io.StringIO())
+    console.print(show_table(llamas, 40, width))
+    said = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "…" not in said and said.count("\n") == 41
+    assert ("accuracy" in said) == (width >= 150) and f"{llamas.best.nll:.3f}" in said
+
+
 # ---- A table of one's own.
 
 
@@ -387,4 +398,4 @@ def test_the_page_explains_every_engine_and_argument(capsys: pytest.CaptureFixtu
     for option in re.findall(r"^  (--[a-z-]+)", capsys.readouterr().out, re.MULTILINE):
         assert option in page or option in ("--seed", "--root"), option
     for value, _ in SECONDS.values():
-        assert f"{value:.0f} s" in page
+        assert f"{value:.0f} s" in " ".join(page.split())
