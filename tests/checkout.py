@@ -7,11 +7,14 @@ import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from projects import KEY
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 COPIED = ("src", "workflow", "Snakefile", "dvc.yaml", ".dvcignore", ".gitignore", ".gitattributes", "pyproject.toml")
@@ -125,6 +128,12 @@ class Checkout:
         # Snakemake's logger with colors writes a rule's name with blanks.
         rows = re.findall(r"^\s*(\w+(?: \w+)*)\s+(\d+)\s*$", table, re.M)
         return {rule.replace(" ", "_"): int(count) for rule, count in rows if rule != "all"}
+
+    def made(self) -> Counter[str]:
+        """Return how many artifacts of each stage there are; the files that belong to one, such as pictures, not."""
+        results = self.root / "results"
+        files = [path for path in results.rglob("*") if path.is_file() and not KEY.fullmatch(path.parent.name)]
+        return Counter(path.relative_to(results).parts[0] for path in files)
 
     def view(self, name: str) -> bytes:
         """Return the content of a file under ``report/``."""

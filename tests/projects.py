@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,7 @@ SMALL: Mapping[str, Any] = {
     "laws": [],
     "bootstraps": 10,
 }
+KEY = re.compile("[0-9a-f]{32}")
 WORDS = "A model reads a text and says how likely each word of it is; the sum of the surprise is its loss.\n" * 20
 
 
@@ -76,9 +78,10 @@ class Project:
                 path.touch()
 
     def results(self) -> list[str]:
-        """Return the files under ``results/``, relative to it."""
+        """Return the artifacts under ``results/``, relative to it, without the files that belong to one (pictures)."""
         folder = self.root / "results"
-        return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+        files = [path for path in folder.rglob("*") if path.is_file() and not KEY.fullmatch(path.parent.name)]
+        return sorted(str(path.relative_to(folder)) for path in files)
 
 
 def counts(project: Project) -> dict[str, tuple[int, int, int]]:

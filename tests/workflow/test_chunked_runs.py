@@ -32,11 +32,6 @@ def planned(checkout: Checkout, size: int) -> dict[str, int]:
     return {rule: int(count) for rule, count in found if rule != "all"}
 
 
-def made(checkout: Checkout) -> Counter[str]:
-    results = checkout.root / "results"
-    return Counter(path.relative_to(results).parts[0] for path in results.rglob("*") if path.is_file())
-
-
 def same(checkout: Checkout, other: Checkout) -> None:
     for name in VIEWS:
         assert checkout.view(name) == other.view(name), name
@@ -83,7 +78,7 @@ def test_a_cell_that_fails_leaves_its_chunk_alone_and_is_named(finished: Checkou
     done = chunked(checkout, 50)
     printed = done.stdout + done.stderr
     assert done.returncode == 1, printed
-    assert made(checkout) == {**SHARED, "quantize": 6, "evaluate": 8}
+    assert checkout.made() == {**SHARED, "quantize": 6, "evaluate": 8}
     # Snakemake shows the log of a chunk that failed, with lines broken to fit the screen.
     assert "bitlaw: failed:" in printed
     logs = "".join(path.read_text("utf-8") for path in (checkout.root / "logs" / "chunk").rglob("*.log"))
@@ -111,7 +106,7 @@ def test_a_second_try_makes_the_rest(tmp_path: Path) -> None:
     checkout.edit("methods/rtn.py", "        return ", f"{fails_at_first}        return ")
     done = chunked(checkout, 50, "--retries", "1")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert made(checkout) == {"model": 1, "quantize": 1, "evaluate": 2, **FINAL}
+    assert checkout.made() == {"model": 1, "quantize": 1, "evaluate": 2, **FINAL}
     assert (checkout.root / "tried").exists()
 
 
@@ -123,14 +118,14 @@ def test_a_killed_chunk_loses_the_cell_in_hand_at_most(finished: Checkout, tmp_p
         command, cwd=checkout.root, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, process_group=0
     )
     begin = time.monotonic()
-    while made(checkout)["evaluate"] < 3:
+    while checkout.made()["evaluate"] < 3:
         assert run.poll() is None
         assert time.monotonic() - begin < 120
         time.sleep(0.02)
     os.killpg(run.pid, signal.SIGKILL)
     run.wait()
     time.sleep(1)  # the workers end with the run
-    before = made(checkout)
+    before = checkout.made()
     assert before["evaluate"] >= 3
     assert before["evaluate"] < WHOLE["evaluate"]
     stamps = {path: path.stat().st_mtime_ns for path in (checkout.root / "results").rglob("*.*") if path.is_file()}
@@ -155,7 +150,7 @@ def test_a_chunk_whose_worker_is_killed_keeps_what_it_made(finished: Checkout, t
     assert done.returncode == 1, printed
     assert "worker died (signal 9)" in printed
     # Of RTN's chunks, the cells before the one that killed the worker are there; GPTQ's are whole.
-    assert made(checkout) == {**SHARED, "quantize": 6, "evaluate": 8}
+    assert checkout.made() == {**SHARED, "quantize": 6, "evaluate": 8}
     rtn.write_text(original, "utf-8")
     done = chunked(checkout, 50)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -168,7 +163,7 @@ def test_what_rows_share_fails_for_those_alone_that_need_it(tmp_path: Path) -> N
     (checkout.root / "calibration.txt").write_text("short", "utf-8")
     done = chunked(checkout, 50)
     assert done.returncode == 1, done.stdout + done.stderr
-    assert made(checkout) == {"model": 1, "quantize": 1, "evaluate": 2}
+    assert checkout.made() == {"model": 1, "quantize": 1, "evaluate": 2}
 
 
 def test_a_wrong_size_is_one_line(checkout: Checkout) -> None:

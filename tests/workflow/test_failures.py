@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 import time
-from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -35,11 +34,6 @@ def broken(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     return checkout
 
 
-def made(checkout: Checkout) -> Counter[str]:
-    results = checkout.root / "results"
-    return Counter(path.relative_to(results).parts[0] for path in results.rglob("*") if path.is_file())
-
-
 @pytest.fixture(scope="module")
 def failed(broken: Checkout, tmp_path_factory: pytest.TempPathFactory) -> tuple[Checkout, list[str]]:
     """Return a checkout after a run that failed, and the lines of its end."""
@@ -60,7 +54,7 @@ def told(done: subprocess.CompletedProcess[str]) -> list[str]:
 def test_the_others_are_made_and_the_end_says_what_failed(failed: tuple[Checkout, list[str]]) -> None:
     checkout, lines = failed
     # RTN looks at no text and makes a cell of the broken model too; its loss is NaN.
-    assert made(checkout) == {"model": 2, "calibrate": 2, "factorize": 1, "quantize": 6, "evaluate": 8}
+    assert checkout.made() == {"model": 2, "calibrate": 2, "factorize": 1, "quantize": 6, "evaluate": 8}
     (log,) = (checkout.root / "logs" / "factorize" / "broken").rglob("*.log")
     target = log.relative_to(checkout.root / "logs").with_suffix(".safetensors")
     assert lines[:5] == [
