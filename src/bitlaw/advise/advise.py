@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from bitlaw.predictor.cells import Cells
 
 TIE = 1e-9
+CLOSE = 0.01
+"""Nats per token by which a measured loss may lie above a predicted one to be preferred."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +67,8 @@ class Advice:
 def advise(table: pd.DataFrame, question: Question) -> Advice:
     """Return what meets the question, ranked.
 
-    With a tolerance the least memory is best, otherwise the least loss. Measured losses come before predicted ones:
-    a cell that was measured is never predicted.
+    With a tolerance the least memory is best, otherwise the least loss. A cell that was measured is never predicted,
+    and is put before the predicted ones that it can't be told from.
 
     Args:
         table: the results that are learned from.
@@ -78,7 +80,9 @@ def advise(table: pd.DataFrame, question: Question) -> Advice:
     found = consider(table, question)
     fitting = _meeting(question, found.choices)
     if question.tolerance is None:
-        ranked = sorted(fitting, key=lambda one: (one.nll, one.bytes, one.known.name, one.format, one.method))
+        ranked = _measured_first(
+            sorted(fitting, key=lambda one: (one.nll, one.bytes, one.known.name, one.format, one.method))
+        )
     else:
         ranked = sorted(fitting, key=lambda one: (one.bytes, one.nll, one.known.name, one.format, one.method))
     accuracy, said = accuracies(table, ranked, question.task, found.evaluation, question.seed)
@@ -86,6 +90,14 @@ def advise(table: pd.DataFrame, question: Question) -> Advice:
     rivals = sum(one.nll_interval[0] < ranked[0].nll for one in ranked[1:])
     notes = [*found.notes, said, *_warnings(ranked)]
     return Advice(ranked, frontier(ranked), rivals, found.evaluation, found.cells, notes)
+
+
+def _measured_first(ranked: list[Choice]) -> list[Choice]:
+    """Put the best measured choice first if the interval of the best one, a prediction, holds its loss, and closely."""
+    best = ranked[0]
+    limit = min(best.nll_interval[1], best.nll + CLOSE)
+    at = next((at for at, one in enumerate(ranked) if one.measured and one.nll <= limit), 0)
+    return [ranked[at], *ranked[:at], *ranked[at + 1 :]]
 
 
 def frontier(choices: Sequence[Choice]) -> frozenset[int]:
