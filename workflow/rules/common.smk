@@ -6,6 +6,11 @@ from pathlib import Path
 from bitlaw.errors import UserError
 from bitlaw.workflow import Workflow
 
+# At the start of a line, `report` is a keyword.
+from snakemake.io import report as shown
+
+CAPTION = workflow.current_basedir.join("../report/figure.rst")
+
 try:
     RUN = Workflow(Path(workflow.basedir), config, main=workflow.is_main_process)
 except UserError as error:
@@ -40,6 +45,13 @@ def chunk_mem_mb(wildcards, attempt):
 def chunk_runtime(wildcards, attempt):
     """Minutes that the job of a chunk may take; more with each attempt."""
     return RUN.chunk_runtime(f"{wildcards.model}/{wildcards.number}", attempt)
+
+
+def figures(wildcards):
+    """Return the page's figures where Snakemake runs no job; a run waits for none of them."""
+    paths = [] if workflow.executor_plugin else RUN.figures()
+    about = {"caption": CAPTION, "category": "Figures"}
+    return [shown(path, **about, labels={"figure": Path(path).stem}) for path in paths]
 
 
 # Jobs in other places, such as pods, get the variables that are named here and no others.
