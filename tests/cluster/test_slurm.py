@@ -150,8 +150,7 @@ def without_one_loss(finished: Checkout, root: Path) -> tuple[Checkout, str]:
     """Return a copy of ``finished`` that lacks one loss and the table, and the path of that loss."""
     checkout = finished.copy(root)
     for stage in ("table", "laws", "report"):
-        for path in (checkout.root / "results" / stage).iterdir():
-            path.unlink()
+        shutil.rmtree(checkout.root / "results" / stage)
     (loss,) = (checkout.root / "results" / "evaluate" / "gpt2-0.1m" / "int4_b64-gptq").iterdir()
     loss.unlink()
     return checkout, str(loss.relative_to(checkout.root))

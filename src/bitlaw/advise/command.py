@@ -7,7 +7,6 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bitlaw.errors import UserError
 from bitlaw.methods import METHODS
 from bitlaw.models.hub import is_name
 from bitlaw.table import UNQUANTIZED
@@ -20,14 +19,14 @@ COMMIT = "COMMIT"
 """Stands for the revision of a repository that was not asked of the hub."""
 
 
-def command(choice: Choice, engine: Engine, name: str, root: Path | None = None) -> dict[str, Any]:
+def command(choice: Choice, engine: Engine, name: str, *, studied: bool = False) -> dict[str, Any]:
     """Return how to make the checkpoint: ``params`` for ``params.yaml`` (may be null), ``command``, and ``note``.
 
     Args:
         choice: what was chosen.
         engine: what serves it.
         name: the model as the user named it.
-        root: the project; where its study has the cell, nothing is to be written into ``params.yaml``.
+        studied: whether the project's study has the cell, so that nothing is to be written into ``params.yaml``.
     """
     if choice.format == UNQUANTIZED:
         return {"params": None, "command": None, "note": "nothing to make: the model serves as it is"}
@@ -39,7 +38,7 @@ def command(choice: Choice, engine: Engine, name: str, root: Path | None = None)
         return {"params": None, "command": line, "note": note}
     if choice.method not in METHODS:
         return {"params": None, "command": None, "note": f"bitlaw has no method '{choice.method}': see its source"}
-    model = choice.known.name if root is not None and in_study(choice, root) else None
+    model = choice.known.name if studied else None
     study = None if model else params(choice, name)
     notes = []
     if study is not None and COMMIT in str(study):
@@ -51,22 +50,6 @@ def command(choice: Choice, engine: Engine, name: str, root: Path | None = None)
         "command": f"bitlaw export {model or _label(name)} {choice.format} {choice.method} --to out/{_folder(choice)}",
         "note": "; ".join(notes) or None,
     }
-
-
-def in_study(choice: Choice, root: Path) -> bool:
-    """Return whether the study of the project in ``root`` has the cell."""
-    from bitlaw.export.cell import find_cell
-    from bitlaw.study.grid import expand
-    from bitlaw.study.load import load_study
-
-    try:
-        loaded = load_study(root)
-        if choice.format not in loaded.study.formats or choice.method not in {m.name for m in loaded.study.methods}:
-            return False
-        find_cell(expand(loaded), choice.known.name, choice.format, choice.method, {})
-    except UserError:
-        return False
-    return True
 
 
 def params(choice: Choice, name: str) -> dict[str, Any]:

@@ -23,7 +23,6 @@ from bitlaw.formats import grammar
 from bitlaw.mixing.choose import cheapest, frontier, steps
 from bitlaw.predictor.features import features, format_db
 from bitlaw.predictor.fitted import Asked, fit, queries, without
-from bitlaw.study.artifact import RESULTS
 from bitlaw.table import UNQUANTIZED
 
 if TYPE_CHECKING:
@@ -109,13 +108,13 @@ class Assignment:
         }
 
 
-def assign(found: Advice, question: Question, root: Path | None = None) -> Assignment:
+def assign(found: Advice, question: Question, results: Path | None = None) -> Assignment:
     """Return the best mix of two formats for the recommended model within the budget.
 
     Args:
         found: the advice; its best choice says the model and the method.
         question: what was asked, with a budget.
-        root: the project, whose study may have measured what each linear costs.
+        results: the folder of a project's artifacts, whose study may have measured what each linear costs.
 
     Raises:
         UserError: no budget, a model whose linears are not known, an engine that unpacks weights, or no two formats.
@@ -129,7 +128,7 @@ def assign(found: Advice, question: Question, root: Path | None = None) -> Assig
     linears, noise, by = _noise(known, _formats(question, best.method))
     bits = {name: [stored_bits(name, one) for one in linears] for name in noise}
     rest = question.budget - best.cache - (known.n_total - sum(one.size for one in linears)) * memory.HIGH / 8
-    costs, measured_by = _measured(root, known, best.method, [one.name for one in linears], list(noise))
+    costs, measured_by = _measured(results, known, best.method, [one.name for one in linears], list(noise))
     low, high, taken = best_pair(linears, costs or noise, bits, 8 * rest)
     by = measured_by or by
     chosen = [low if at in taken else high for at in range(len(linears))]
@@ -186,17 +185,17 @@ def _noise(known: Known, names: Sequence[str]) -> tuple[list[Linear], dict[str, 
 
 
 def _measured(
-    root: Path | None, known: Known, method: str, linears: Sequence[str], formats: Sequence[str]
+    results: Path | None, known: Known, method: str, linears: Sequence[str], formats: Sequence[str]
 ) -> tuple[dict[str, list[float]], str]:
     """Return what each linear costs in nats in the formats that the project's study measured, and how; or nothing.
 
     Several artifacts for one format, of other texts or settings, do not compare, so that format is passed over.
     """
-    for select in SELECTS_IN_NATS if root is not None else ():
-        assert root is not None
+    for select in SELECTS_IN_NATS if results is not None else ():
+        assert results is not None
         found: dict[str, list[float]] = {}
         for name in formats:
-            folder = root / RESULTS / "sensitivity" / known.name / f"{name}-{method}-{select}"
+            folder = results / "sensitivity" / known.name / f"{name}-{method}-{select}"
             files = sorted(folder.glob("*.json"))
             costs = read_json(files[0])["costs"] if len(files) == 1 else {}
             if set(costs) == set(linears) and all(map(math.isfinite, costs.values())):

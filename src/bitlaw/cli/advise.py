@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bitlaw.cli.base import Command
-from bitlaw.cli.tables import add_tables, own
+from bitlaw.cli.tables import add_tables, own, write_section
 from bitlaw.errors import UserError
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from bitlaw.advise.advise import Advice
-    from bitlaw.advise.question import Question
+    from bitlaw.advise.question import Choice, Question
 
 SHOWN = 12
 
@@ -67,8 +67,10 @@ def _run(options: argparse.Namespace) -> int:
     found = advise(table, question)
     root = _project(options.root)
     told = names[found.best.known.name]
-    made = command(found.best, question.engine, told if Path(told).exists() else told.partition("=")[0], root)
-    mixed = assign(found, question, root).as_json() if options.mixed else None
+    told = told if Path(told).exists() else told.partition("=")[0]
+    studied, results = (False, None) if root is None else (_studied(found.best, root), root / "results")
+    made = command(found.best, question.engine, told, studied=studied)
+    mixed = assign(found, question, results).as_json() if options.mixed else None
     if options.json:
         print(json.dumps({**found.as_json(), "make": made, **({"mixed": mixed} if mixed else {})}, indent=1))
     elif options.csv:
@@ -147,6 +149,22 @@ def _project(root: str | None) -> Path | None:
         return None
 
 
+def _studied(choice: Choice, root: Path) -> bool:
+    """Return whether the study of the project in ``root`` has the cell."""
+    from bitlaw.export.cell import find_cell
+    from bitlaw.study.grid import expand
+    from bitlaw.study.load import load_study
+
+    try:
+        loaded = load_study(root)
+        if choice.format not in loaded.study.formats or choice.method not in {m.name for m in loaded.study.methods}:
+            return False
+        find_cell(expand(loaded), choice.known.name, choice.format, choice.method, {})
+    except UserError:
+        return False
+    return True
+
+
 def _print_csv(found: Advice) -> None:
     import csv
     import sys
@@ -160,14 +178,13 @@ def _print_csv(found: Advice) -> None:
 
 def _check(options: argparse.Namespace) -> int:
     from bitlaw.advise.check import check, lines, markdown
-    from bitlaw.cli.claims import write
 
     found = check(options.seed)
     if options.json:
         print(json.dumps(found, indent=1))
     elif options.write:
         path, _, section = options.write.partition(":")
-        write(Path(path), section, markdown(found))
+        write_section(Path(path), section, markdown(found))
         print(f"wrote {len(found['groups'])} rows into {path}")
     else:
         print("\n".join(lines(found)))

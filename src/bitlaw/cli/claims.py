@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 from pathlib import Path
 from typing import Any
 
-from bitlaw.artifacts import replace_file
 from bitlaw.cli.base import Command
-from bitlaw.cli.tables import add_tables, named
-from bitlaw.errors import UserError
+from bitlaw.cli.tables import add_tables, named, write_section
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,7 +33,7 @@ def _run(options: argparse.Namespace) -> int:
         print(json.dumps(found, indent=1))
     elif options.write:
         path, _, section = options.write.partition(":")
-        write(Path(path), section, markdown(found))
+        write_section(Path(path), section, markdown(found))
         print(f"wrote {len(found)} verdicts into {path}")
     else:
         print("\n".join(line for one in found for line in lines(one)))
@@ -74,16 +71,6 @@ def markdown(found: list[dict[str, Any]]) -> str:
         )
         head.append(f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |")
     return "\n".join(head)
-
-
-def write(path: Path, section: str, table: str) -> None:
-    """Put ``table`` between ``<!-- SECTION -->`` and ``<!-- end -->``. Raises ``UserError`` if they are not there."""
-    begin = f"<!-- {section} -->"
-    text = path.read_text("utf-8") if path.is_file() else ""
-    pattern = re.compile(rf"{re.escape(begin)}\n.*?<!-- end -->", re.DOTALL)
-    if not section or not pattern.search(text):
-        raise UserError(f"the page has no lines {begin} and <!-- end -->", place=str(path))
-    replace_file(path, pattern.sub(lambda _: f"{begin}\n{table}\n<!-- end -->", text).encode())
 
 
 COMMAND = Command(

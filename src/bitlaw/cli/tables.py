@@ -1,10 +1,12 @@
-"""What the commands on results tables share: which tables, and which evaluation."""
+"""What the commands on results tables share: which tables, which evaluation, and pages that they write into."""
 
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 
+from bitlaw.artifacts import replace_file
 from bitlaw.errors import UserError
 from bitlaw.predictor.training import PUBLISHED
 from bitlaw.study.load import find_root
@@ -46,3 +48,13 @@ def named(options: argparse.Namespace) -> list[str]:
     if not names:
         raise UserError(f"no results yet; run `snakemake --cores N`, or give --table FILE or --table {PUBLISHED}")
     return list(names)
+
+
+def write_section(path: Path, section: str, table: str) -> None:
+    """Put ``table`` between ``<!-- SECTION -->`` and ``<!-- end -->``. Raises ``UserError`` if they are not there."""
+    begin = f"<!-- {section} -->"
+    text = path.read_text("utf-8") if path.is_file() else ""
+    pattern = re.compile(rf"{re.escape(begin)}\n.*?<!-- end -->", re.DOTALL)
+    if not section or not pattern.search(text):
+        raise UserError(f"the page has no lines {begin} and <!-- end -->", place=str(path))
+    replace_file(path, pattern.sub(lambda _: f"{begin}\n{table}\n<!-- end -->", text).encode())

@@ -78,7 +78,7 @@ def test_no_other_set_of_linears_has_less_noise() -> None:
 def test_what_a_study_measured_is_preferred(table: pd.DataFrame, tmp_path: Path) -> None:
     """The linear that noise of weights would put into the better format first is made free by the study, and stays."""
     found, question = asked(table, budget=1.2e6, methods=("gptq",))
-    plain = mixed.assign(found, question, tmp_path)
+    plain = mixed.assign(found, question, tmp_path / "results")
     names = list(plain.linears)
     first = next(name for name in names if plain.linears[name] == plain.high)
     costs = dict.fromkeys(names, 0.5) | {first: 0.0}
@@ -87,7 +87,7 @@ def test_what_a_study_measured_is_preferred(table: pd.DataFrame, tmp_path: Path)
         folder.mkdir(parents=True)
         header = Header("sensitivity", "k", {}, {}, "c")
         write_json(folder / "k.json", header, {"costs": {name: factor * cost for name, cost in costs.items()}})
-    one = mixed.assign(found, question, tmp_path)
+    one = mixed.assign(found, question, tmp_path / "results")
     assert "as the study measured it (loss)" in one.by and plain.by == mixed.WEIGHTS
     assert one.linears[first] == one.low and {one.low, one.high} <= {"int3_b64", "int4_b64", "unquantized"}
     assert one.bytes <= 1.2e6

@@ -217,6 +217,7 @@ def test_nothing_below_the_study_reaches_it() -> None:
         "bitlaw.pool",
         "bitlaw.export",
         "bitlaw.exchange",
+        "bitlaw.doctor",
         "bitlaw.__main__",
     )
     below = {name for name in modules() if not name.startswith(above)}
