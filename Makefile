@@ -20,7 +20,7 @@ help:  ## list the targets
 .venv-parity/ready: pyproject.toml constraints-parity.txt
 	$(PYTHON) -m venv .venv-parity
 	.venv-parity/bin/python -m pip install --quiet --disable-pip-version-check \
-	  --constraint constraints-parity.txt --editable '.[parity,test]'
+	  --constraint constraints-parity.txt --editable '.[parity]'
 	touch $@
 
 demo: .venv/ready  ## run the study of params.yaml (the embedded demo) and make its report
