@@ -153,21 +153,22 @@ def test_cpu_and_gpu_agree(tmp_path: Path, dtype: str, near: float) -> None:
     """Every method with formats of each kind, on both devices: codes by RTN bit for bit, losses within ``near``.
 
     GPTQ and AWQ look at sums over the calibration text, whose last digits differ between devices. They turn a few
-    codes that lie at a tie, each of which turns later ones of its row. So their losses may be apart by ``near`` and
-    twice what such digits change on the CPU alone: up to 0.0085 nats in four draws, of GPTQ of ``gpt2-0.4m`` to
-    ``int4_b64``. On an H200 the farthest cell was 0.0110 nats from the CPU's.
+    codes that lie at a tie, each of which turns later ones of its row: such digits alone move losses of GPTQ on one CPU
+    by up to 0.0085 nats in four draws (of ``gpt2-0.4m`` in ``int4_b64``), and the test prints what they do. The limit
+    was set before measuring; on an H200 one float32 cell of GPTQ or AWQ was 0.0110 nats apart, so it fails there until
+    it is known that this cell is such a one.
     """
     here, there = losses(tmp_path / "cpu", "cpu", dtype), losses(tmp_path / "cuda", "cuda", dtype)
     found = apart(here, there)
     looks = {path for path in found if re.search(r"-(gptq|awq)/", path)}
-    print("apart:", sorted((round(value, 5) for value in found.values()), reverse=True)[:20])
+    print("apart:", sorted(((round(value, 5), path) for path, value in found.items()), reverse=True)[:10])
     assert max(value for path, value in found.items() if path not in looks) < near
     spread = 0.0
     for seed in range(4):
         with other_last_digits(seed):
             spread = max(spread, *apart(here, losses(tmp_path / f"other-{seed}", "cpu", dtype)).values())
     print("apart by the last digits of Hessians on the CPU:", round(spread, 5))
-    assert max(found[path] for path in looks) < near + 2 * spread
+    assert max(found[path] for path in looks) < near + 0.01
     for path in (tmp_path / "cpu").glob("results/quantize/**/*-rtn/*.safetensors"):
         one, _ = read_tensors(path)
         other, _ = read_tensors(tmp_path / "cuda" / path.relative_to(tmp_path / "cpu"))
