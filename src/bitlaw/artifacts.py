@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bitlaw import held
 from bitlaw.errors import DamagedArtifactError
 from bitlaw.stage import Header
 
@@ -63,13 +64,16 @@ def read_json(path: Path) -> Any:
 def write_tensors(path: Path, header: Header, tensors: Mapping[str, torch.Tensor], result: Any) -> None:
     """Write ``tensors`` (any shape, dtype and device) and ``result`` (JSON values) as one safetensors file.
 
-    Equal tensors, results and headers give equal bytes. Raises ``OSError`` where the file cannot be written.
+    Equal tensors, results and headers give equal bytes. Where the artifact is to be held in memory (see
+    ``bitlaw.held``) nothing is written. Raises ``OSError`` where the file cannot be written.
     """
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    ordered = {name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)}
     head = asdict(header)
+    if held.take(path, tensors, {"header": head, "result": result}):
+        return
+    ordered = {name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)}
     document = {"header": {**head, "sha256": _tensor_sum(head, ordered, result)}, "result": result}
     try:
         # One entry, for safetensors writes several in random order.
@@ -93,6 +97,8 @@ def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], Any]:
     """
     from safetensors import SafetensorError, safe_open
 
+    if (content := held.get(path)) is not None:
+        return dict(content.tensors), content.document["result"]
     try:
         with safe_open(path, "pt") as file:
             meta = file.metadata() or {}
@@ -113,6 +119,8 @@ def read_tensors_result(path: Path) -> Any:
     """
     from safetensors import SafetensorError, safe_open
 
+    if (content := held.get(path)) is not None:
+        return content.document["result"]
     try:
         with safe_open(path, "pt") as file:
             return json.loads((file.metadata() or {})["bitlaw"])["result"]
@@ -128,6 +136,8 @@ def read_header(path: Path) -> dict[str, Any]:
     """
     from safetensors import SafetensorError, safe_open
 
+    if (content := held.get(path)) is not None:
+        return dict(content.document["header"])
     try:
         if path.suffix == ".json":
             header: dict[str, Any] = json.loads(path.read_text("utf-8"))["header"]

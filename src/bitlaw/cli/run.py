@@ -12,6 +12,7 @@ from bitlaw.cli.base import Command, add_study
 from bitlaw.cli.plan import open_plan
 from bitlaw.errors import UserError, unknown
 from bitlaw.failures import Failure, Orders, last_line, log_of, summary
+from bitlaw.stages import STAGES
 from bitlaw.study.make import make_missing
 from bitlaw.study.plan import Plan, order
 from bitlaw.study.publish import VIEWS, publish
@@ -23,6 +24,19 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         "--missing", action="store_true", help="accepted for clarity: only what is missing is ever made"
     )
     parser.add_argument("--until", metavar="STAGE", help="make nothing that comes after this stage")
+    parser.add_argument(
+        "--workers",
+        metavar="N",
+        type=int,
+        default=1,
+        help="processes, each of which makes whole models; they take the GPUs in turn (default: 1)",
+    )
+    parser.add_argument(
+        "--hold",
+        metavar="STAGE,...",
+        default="",
+        help="keep what these stages make in memory only, until nothing needs it: such as calibrate,factorize,quantize",
+    )
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -31,10 +45,19 @@ def _run(options: argparse.Namespace) -> int:
     if options.until is not None and options.until not in stages:
         raise unknown("stage", options.until, stages, place="--until")
     wanted = stages[: stages.index(options.until) + 1] if options.until else stages
+    hold = [name for name in options.hold.split(",") if name]
+    for name in hold:
+        if name not in STAGES:
+            raise unknown("stage", name, STAGES, place="--hold")
+        if STAGES[name].suffix != ".safetensors":
+            fit = ", ".join(each for each in STAGES if STAGES[each].suffix == ".safetensors")
+            raise UserError(f"what {name} makes is small and always written; to be held are {fit}", place="--hold")
+    if options.workers < 1:
+        raise UserError(f"at least 1, not {options.workers}", place="--workers")
     if plan.missing:
         plan.write()  # for `bitlaw why`: a page carries no header, and what artifacts were made from may be deleted
     orders = {path: order(artifact) for path, artifact in plan.missing.items() if artifact.stage in wanted}
-    errors = make_missing(plan, set(wanted))
+    errors = make_missing(plan, set(wanted), hold=hold, workers=options.workers)
     publish(plan.grid, plan.root)
     made = len(orders) - len(errors)
     if errors:
@@ -66,11 +89,14 @@ COMMAND = Command(
     description="""\
 Make every artifact of the study that is missing, one after the other in this process. This is for machines that
 have neither Snakemake nor DVC, such as a GPU machine: copy results/ back, and Snakemake finds the work done.
+It may be interrupted at any time: what is made stays, and the next run goes on.
 Anywhere else `snakemake --cores N` does the same in parallel.""",
     epilog="""\
 examples:
   bitlaw run --missing            fill results/ for the study of params.yaml
-  bitlaw run --until evaluate     leave the table, the laws and the report to another machine""",
+  bitlaw run --until evaluate     leave the table, the laws and the report to another machine
+  bitlaw run --workers 8 --hold calibrate,factorize,quantize
+                                  fill all GPUs, and write no weights: a study of tens of thousands of cells""",
     arguments=_arguments,
     run=_run,
 )

@@ -9,26 +9,29 @@ import shutil
 import stat
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from bitlaw import held
 from bitlaw.errors import DamagedArtifactError, UserError
-from bitlaw.progress import track
+from bitlaw.progress import counter, track
 from bitlaw.stage import Header, Job
 from bitlaw.stages import STAGES
 from bitlaw.study.artifact import code_of
 from bitlaw.study.environment import RECORDED, is_strict, split_code
 from bitlaw.study.plan import Plan, order
+from bitlaw.study.seconds import Seconds
 
 _FLUSH_SECONDS = 0.5
 _AT_ONCE = 16  # files flushed
 
 
-def make(order: Mapping[str, Any], root: Path, *, flush: bool = True) -> bool:
+def make(order: Mapping[str, Any], root: Path, *, flush: bool = True, hold: bool = False) -> bool:
     """Make one artifact, unless it exists; return whether it was made.
 
     The stage writes to a temporary name in the final folder; the file is flushed and then renamed, so that whatever
@@ -39,24 +42,31 @@ def make(order: Mapping[str, Any], root: Path, *, flush: bool = True) -> bool:
         order: as ``bitlaw.study.plan.order`` gives it.
         root: the project folder.
         flush: write the file to the disk before it gets its name; else whoever calls does so with ``_flush``.
+        hold: keep the artifact, one of tensors, in this process's memory and write no file; see ``bitlaw.held``.
 
     Raises:
         UserError: what the stage says, an input that is missing or damaged, or code that is not the order's.
     """
     out = root / order["path"]
-    if out.exists():
+    if held.get(out) is not None or out.exists():
         return False
     _one_thread()
     inputs = {role: tuple(root / path for path in paths) for role, paths in order["inputs"].items()}
     _check(order, inputs)
-    _make_folders(out.parent)
-    mark = secrets.token_hex(4)  # several machines may make the same artifact in one shared folder
-    temporary, payload = out.with_name(f".{out.name}.{mark}.tmp"), out.with_name(f".{out.stem}.{mark}.tmp")
     header = Header(
         order["stage"], order["key"], order["spec"], order["parents"], order["code"], _made_here(order["hints"])
     )
+    mark = secrets.token_hex(4)  # several machines may make the same artifact in one shared folder
+    temporary, payload = out.with_name(f".{out.name}.{mark}.tmp"), out.with_name(f".{out.stem}.{mark}.tmp")
+    if hold:
+        held.expect(out)
+        temporary = out
+    else:
+        _make_folders(out.parent)
     try:
         STAGES[order["stage"]].run(Job(header, inputs, temporary, payload, order["hints"]))
+        if hold:
+            return True
         if payload.exists():
             shutil.rmtree(root / order["payload"], ignore_errors=True)
             _share(payload)
@@ -78,11 +88,19 @@ def make(order: Mapping[str, Any], root: Path, *, flush: bool = True) -> bool:
             raise
         raise UserError(told.message, place=order["path"]) from error
     finally:
-        temporary.unlink(missing_ok=True)
-        shutil.rmtree(payload, ignore_errors=True)
+        if not hold:
+            temporary.unlink(missing_ok=True)
+            shutil.rmtree(payload, ignore_errors=True)
 
 
-def make_each(orders: Iterable[Mapping[str, Any]], root: Path) -> Iterator[tuple[str, Exception]]:
+def make_each(
+    orders: Iterable[Mapping[str, Any]],
+    root: Path,
+    *,
+    hold: Collection[str] = (),
+    failed: Collection[str] = (),
+    made: Callable[[Mapping[str, Any], float], None] = lambda order, seconds: None,
+) -> Iterator[tuple[str, Exception]]:
     """Make several artifacts, parents first; one that fails stops only those that are made from it.
 
     Each gets its name when it is made, so a process that is killed loses none. They are written to the disk together,
@@ -92,37 +110,81 @@ def make_each(orders: Iterable[Mapping[str, Any]], root: Path) -> Iterator[tuple
     Args:
         orders: as for ``make``, those of parents before those of children.
         root: the project folder.
+        hold: stages whose artifacts are kept in memory, each until the last of ``orders`` that needs it, and never
+            written; see ``bitlaw.held``.
+        failed: paths that could not be made before.
+        made: called for each artifact that was made here, with its order and the seconds that it took.
 
     Yields:
         The path of each artifact that could not be made, and why, as it happens.
     """
-    failed: set[str] = set()
-    made: list[str] = []
+    orders = list(orders) if hold else orders
+    uses = Counter(parent for one in orders for parent in _parents(one)) if hold else Counter[str]()
+    failed = set(failed)
+    written: list[str] = []
     flushed = time.monotonic()
     for one in orders:
         path: str = one["path"]
+        began = time.perf_counter()
         try:
-            for parent in (parent for group in one["inputs"].values() for parent in group):
+            for parent in _parents(one):
                 if parent in failed:
                     raise UserError(f"needs {parent}, which could not be made", place=path)
-            made += [path] if make(one, root, flush=False) else []
+            holds = one["stage"] in hold
+            if make(one, root, flush=False, hold=holds):
+                written += [] if holds else [path]
+                made(one, time.perf_counter() - began)
         except Exception as error:  # whatever is wrong with one cell, the others are to be made
             failed.add(path)
             yield path, error
+        if hold:
+            _drop_used(one, uses, root)
         if time.monotonic() - flushed > _FLUSH_SECONDS:
-            yield from _flush_all(made, root)
-            made, flushed = [], time.monotonic()
-    yield from _flush_all(made, root)
+            yield from _flush_all(written, root)
+            written, flushed = [], time.monotonic()
+    yield from _flush_all(written, root)
 
 
-def make_missing(plan: Plan, stages: set[str]) -> dict[str, Exception]:
+def _parents(order: Mapping[str, Any]) -> Iterator[str]:
+    return (parent for group in order["inputs"].values() for parent in group)
+
+
+def _drop_used(order: Mapping[str, Any], uses: Counter[str], root: Path) -> None:
+    """Forget the held artifacts that nothing needs after ``order``; ``uses`` counts what is still to come."""
+    uses.subtract(_parents(order))
+    for path in {order["path"], *_parents(order)}:
+        if uses[path] <= 0:
+            held.drop(root / path)
+
+
+def make_missing(plan: Plan, stages: set[str], *, hold: Collection[str] = (), workers: int = 1) -> dict[str, Exception]:
     """Make the missing artifacts of ``plan`` that belong to ``stages``, parents first.
+
+    Args:
+        plan: what is missing.
+        stages: those to make.
+        hold: as for ``make_each``.
+        workers: processes; see ``bitlaw.study.workers``.
 
     Returns:
         What could not be made and why, by path; also what waits for something that could not.
     """
     artifacts = [artifact for artifact in plan.missing.values() if artifact.stage in stages]
-    return dict(make_each((order(artifact) for artifact in track(artifacts, "artifacts")), plan.root))
+    with Seconds(plan.root) as log:
+        if workers == 1 and not hold:
+            orders = (order(artifact) for artifact in track(artifacts, "artifacts"))
+            return dict(make_each(orders, plan.root, made=log.add))
+        from bitlaw.study.workers import by_model, make_in
+
+        models, whole = by_model([order(artifact) for artifact in artifacts])
+        if workers > 1:
+            with counter(len(artifacts), "artifacts") as progress:
+                errors = dict(make_in(min(workers, len(models)), models, plan.root, tuple(hold), progress))
+        else:
+            errors = {}
+            for group in track(models, "models"):
+                errors |= dict(make_each(group, plan.root, hold=hold, made=log.add))
+        return errors | dict(make_each(whole, plan.root, failed=errors, made=log.add))
 
 
 @cache
@@ -151,7 +213,7 @@ def _check(order: Mapping[str, Any], inputs: Mapping[str, tuple[Path, ...]]) -> 
     """Check that what this process would make is what the order says."""
     for paths in inputs.values():
         for path in paths:
-            if not path.is_file():
+            if held.get(path) is None and not path.is_file():
                 raise UserError(f"not there; it is made before {order['path']}", place=str(path))
     # The key vouches for the code, and the code may have been edited since the run was planned.
     present = code_of(order["stage"], order["spec"], strict=is_strict(order["code"]))

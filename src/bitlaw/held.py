@@ -1,0 +1,60 @@
+"""Artifacts that this process holds in memory instead of in files, for as long as others are made from them.
+
+Quantized weights are read back a few milliseconds after they were made, and never again once their cells are measured.
+On a machine that makes tens of cells a second, packing, checksums and files would take longer than the cells. What is
+held is what the file would give: tensors of the same values, which may lie on a GPU, and the result as JSON has it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Content:
+    """What an artifact of tensors holds.
+
+    Attributes:
+        tensors: by name; never to be written to.
+        document: ``header`` and ``result``, as in the file, but without a checksum.
+    """
+
+    tensors: Mapping[str, Tensor]
+    document: Mapping[str, Any]
+
+
+_expected: set[Path] = set()
+_held: dict[Path, Content] = {}
+
+
+def expect(path: Path) -> None:
+    """Hold the artifact that will be written to ``path`` next."""
+    _expected.add(path)
+
+
+def take(path: Path, tensors: Mapping[str, Tensor], document: Mapping[str, Any]) -> bool:
+    """Hold what is written to ``path`` if it is expected, and return whether it is."""
+    if path not in _expected:
+        return False
+    _expected.discard(path)
+    # By way of the text, so that a reader gets lists for tuples and texts for numbers as names, as from a file.
+    _held[path] = Content({name: tensor.detach() for name, tensor in tensors.items()}, json.loads(json.dumps(document)))
+    return True
+
+
+def get(path: Path) -> Content | None:
+    """Return what is held for ``path``, None if nothing is."""
+    return _held.get(path)
+
+
+def drop(path: Path) -> None:
+    """Forget what is held or expected for ``path``; nothing may be."""
+    _expected.discard(path)
+    _held.pop(path, None)
