@@ -157,7 +157,7 @@ def _studied(choice: Choice, root: Path) -> bool:
 
     try:
         loaded = load_study(root)
-        if choice.format not in loaded.study.formats or choice.method not in {m.name for m in loaded.study.methods}:
+        if (choice.format, choice.method) not in {(fmt, method.name) for fmt, method in loaded.study.pairs}:
             return False
         find_cell(expand(loaded), choice.known.name, choice.format, choice.method, {})
     except UserError:

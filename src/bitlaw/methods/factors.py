@@ -38,11 +38,21 @@ def energy(w: Tensor, hessian: Tensor) -> float:
 def tensors_of(factor: Factor) -> dict[str, Tensor]:
     """Return the storage form of ``factor``: the rows of ``upper`` from the diagonal on, in one; order; dead.
 
-    The lower half is zero, so it is not stored: these are the largest artifacts of a study. Rows are cut out one by
-    one, for an index of the triangle would be larger than the factor.
+    The lower half is zero, so it is not stored: these are the largest artifacts of a study.
     """
-    upper = torch.cat([row[i:] for i, row in enumerate(factor.upper)])
+    if factor.upper.is_cuda:
+        rows, columns = _triangle(factor.upper)
+        upper = factor.upper[rows, columns]
+    else:
+        # Row by row, for an index of the triangle would be larger than the factor.
+        upper = torch.cat([row[i:] for i, row in enumerate(factor.upper)])
     return {"upper": upper, "order": factor.order.int(), "dead": factor.dead}
+
+
+def _triangle(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the rows and the columns of the upper triangle of ``matrix``, (n, n), row by row: one step for a GPU."""
+    rows, columns = torch.triu_indices(len(matrix), len(matrix), device=matrix.device)
+    return rows, columns
 
 
 def factor_from(tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> Factor:
@@ -58,10 +68,13 @@ def factor_from(tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> Fac
     n = len(tensors["order"])
     if len(tensors["upper"]) != n * (n + 1) // 2:
         raise ValueError(f"the triangle of a factor of {n} columns has {n * (n + 1) // 2} numbers")
-    upper = torch.zeros(n, n)
-    start = 0
-    for i in range(n):
-        upper[i, i:] = tensors["upper"][start : (start := start + n - i)]
+    upper = torch.zeros(n, n, device=tensors["upper"].device)
+    if upper.is_cuda:
+        upper[_triangle(upper)] = tensors["upper"]
+    else:
+        start = 0
+        for i in range(n):
+            upper[i, i:] = tensors["upper"][start : (start := start + n - i)]
     return Factor(
         upper=upper,
         order=tensors["order"].long(),

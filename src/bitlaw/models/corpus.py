@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -62,6 +64,16 @@ def tokenize(tokenizer: Tokenizer, paths: Sequence[Path]) -> npt.NDArray[np.uint
     return np.concatenate(pieces)
 
 
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Wait until no other process is here: models that are trained at once need the same tokens, made once."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        with suppress(OSError):  # a file system without locks: then the work may be done twice
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 def prepare(
     paths: Sequence[Path], vocab_size: int, share: int, cache: Path
 ) -> tuple[Tokenizer, npt.NDArray[np.uint16]]:
@@ -78,9 +90,10 @@ def prepare(
 
     name = sha256(canonical([[path.stem for path in paths], vocab_size, share]).encode())[:32]
     tokenizer_file, token_file = cache / f"{name}.tokenizer.json", cache / f"{name}.tokens"
-    if not token_file.is_file():
-        tokenizer = train_tokenizer(paths, vocab_size, share)
-        replace_file(tokenizer_file, tokenizer.to_str(pretty=False).encode())
-        replace_file(token_file, tokenize(tokenizer, paths).tobytes())
+    with _alone(cache / f"{name}.lock"):
+        if not token_file.is_file():
+            tokenizer = train_tokenizer(paths, vocab_size, share)
+            replace_file(tokenizer_file, tokenizer.to_str(pretty=False).encode())
+            replace_file(token_file, tokenize(tokenizer, paths).tobytes())
     tokens = np.memmap(token_file, dtype=np.uint16, mode="r")
     return Tokenizer.from_file(str(tokenizer_file)), tokens

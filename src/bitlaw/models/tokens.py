@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 from array import array
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -52,11 +52,11 @@ class Tokens:
     def __len__(self) -> int:
         return self.ids.shape[0]
 
-    def n_bytes(self, first: int, last: int) -> int:
-        """Return the bytes of the tokens ``first`` up to and without ``last``."""
-        if last <= first:
-            return 0
-        return int(self.ends[last - 1]) - (int(self.ends[first - 1]) if first else 0)
+    def n_bytes(self, first: int | Sequence[int], last: int | Sequence[int]) -> int:
+        """Return the bytes of the tokens ``first`` up to and without ``last``; of several stretches all together."""
+        begins, ends = torch.as_tensor(first).reshape(-1), torch.as_tensor(last).reshape(-1)
+        places = torch.cat([torch.zeros(1, dtype=torch.int64), self.ends])
+        return int((places[ends] - places[torch.minimum(begins, ends)]).sum())
 
 
 _kept: dict[tuple[str, str, int | None], Tokens] = {}

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bitlaw.artifacts import canonical, sha256
 from bitlaw.errors import UserError
 from bitlaw.models.card import model_card
 from bitlaw.models.corpus import prepare
@@ -21,6 +23,11 @@ if TYPE_CHECKING:
     import torch
     from tokenizers import Tokenizer
     from transformers import PreTrainedModel
+
+SAVE_SECONDS = 60.0
+"""How often the state of a training is saved, so that one that is killed goes on where it was."""
+
+CURVE_POINTS = 200
 
 
 def train_to_folder(identity: Mapping[str, Any], hints: Mapping[str, Any], folder: Path) -> None:
@@ -40,21 +47,24 @@ def train_to_folder(identity: Mapping[str, Any], hints: Mapping[str, Any], folde
     from transformers import set_seed
 
     recipe, location = identity["recipe"], hints["model"]
+    cache = Path(location.get("cache", ".bitlaw/tokens"))
     tokenizer, tokens = prepare(
         [Path(path) for path in location["texts"]],
         recipe["vocab_size"],
         recipe["tokenizer_share"],
-        Path(location.get("cache", ".bitlaw/tokens")),
+        cache,
     )
     set_seed(recipe["seed"])
     model = build_model(identity["architecture"], identity["config"], tokenizer.get_vocab_size(), recipe["context"])
     started = time.perf_counter()
-    losses = fit(model, tokens, recipe)
+    saved = cache.parent / "training" / f"{sha256(canonical(identity).encode())[:32]}.pt"
+    losses = fit(model, tokens, recipe, saved)
     facts = {
         "architecture": identity["architecture"],
         "recipe": {**recipe, "text": _texts(location, recipe["text"])},
         "n_tokens": losses.pop("tokens"),
         "unique_tokens": len(tokens),
+        "curve": losses.pop("curve"),
         "losses": losses,
         "seconds": round(time.perf_counter() - started, 1),
         "device": _device_name(),
@@ -63,6 +73,7 @@ def train_to_folder(identity: Mapping[str, Any], hints: Mapping[str, Any], folde
     _save_tokenizer(tokenizer, recipe["context"], folder)
     (folder / "recipe.json").write_text(json.dumps(facts, indent=1) + "\n", "utf-8")
     (folder / "README.md").write_text(model_card(location["name"], facts, model), "utf-8")
+    saved.unlink(missing_ok=True)
 
 
 def build_model(architecture: str, config: Mapping[str, Any], vocab_size: int, context: int) -> PreTrainedModel:
@@ -86,8 +97,23 @@ def build_model(architecture: str, config: Mapping[str, Any], vocab_size: int, c
     return model
 
 
-def fit(model: PreTrainedModel, tokens: npt.NDArray[np.uint16], recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """Train ``model`` in place on windows of ``tokens``; return tokens seen and the final losses in nats per token."""
+def fit(
+    model: PreTrainedModel, tokens: npt.NDArray[np.uint16], recipe: Mapping[str, Any], saved: Path
+) -> dict[str, Any]:
+    """Train ``model`` in place on windows of ``tokens``.
+
+    Args:
+        model: float32, on any device; it is moved to the GPU if there is one.
+        tokens: ``(n,)`` of the training text.
+        recipe: as ``bitlaw.models.sources.train.Recipe`` has it.
+        saved: where the state is saved about once a minute. If it is there, training goes on from it, as if it had
+            never stopped; whoever calls removes it.
+
+    Returns:
+        ``tokens`` seen; ``train``, the mean loss of the last 100 steps, and ``held_out``, that of the sequences that
+        were never trained on, in nats per token; and ``curve``: for each of up to ``CURVE_POINTS`` stretches of steps
+        the tokens seen at its end and its mean training loss.
+    """
     import torch
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -96,26 +122,89 @@ def fit(model: PreTrainedModel, tokens: npt.NDArray[np.uint16], recipe: Mapping[
     optimizer = _optimizer(model, recipe)
     step = torch.compile(_loss) if device.type == "cuda" else _loss
     batch, steps = recipe["batch"], math.ceil(recipe["tokens"] / (recipe["batch"] * recipe["context"]))
-    generator = torch.Generator().manual_seed(recipe["seed"])
-    order = torch.empty(0, dtype=torch.long)
-    recent: list[torch.Tensor] = []
-    for number in track(range(steps), "train"):
-        while len(order) < batch:
-            order = torch.cat([order, torch.randperm(len(windows), generator=generator)])
-        chosen, order = order[:batch].to(device), order[batch:]
+    losses = torch.zeros(steps, device=device)
+    order = _Order(len(windows), recipe["seed"])
+    begin = _resume(saved, model, optimizer, losses) if saved.is_file() else 0
+    order.skip(begin, batch)
+    last = time.monotonic()
+    for number in track(range(begin, steps), "train"):
         for group in optimizer.param_groups:
             group["lr"] = recipe["lr"] * _schedule(number, steps, recipe["warmup"])
-        loss = step(model, windows[chosen])
+        loss = step(model, windows[order.take(batch).to(device)])
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        recent = [*recent[-99:], loss.detach()]
+        losses[number] = loss.detach()
+        if time.monotonic() - last > SAVE_SECONDS:
+            _save(saved, model, optimizer, losses, number + 1)
+            last = time.monotonic()
+    told, size = losses.tolist(), batch * recipe["context"]
     return {
-        "tokens": steps * batch * recipe["context"],
-        "train": round(float(torch.stack(recent).mean()), 4),
+        "tokens": steps * size,
+        "train": round(sum(told[-100:]) / len(told[-100:]), 4),
         "held_out": round(_held_out_loss(model, held_out, batch), 4),
+        "curve": [[end * size, round(mean, 4)] for end, mean in _curve(told)],
     }
+
+
+class _Order:
+    """The order in which sequences are trained on: random permutations, one after the other."""
+
+    def __init__(self, count: int, seed: int) -> None:
+        import torch
+
+        self._count, self._generator = count, torch.Generator().manual_seed(seed)
+        self._left = torch.empty(0, dtype=torch.long)
+
+    def take(self, batch: int) -> torch.Tensor:
+        """Return the next ``batch`` sequences, ``(batch,)`` int64."""
+        import torch
+
+        while len(self._left) < batch:
+            self._left = torch.cat([self._left, torch.randperm(self._count, generator=self._generator)])
+        chosen, self._left = self._left[:batch], self._left[batch:]
+        return chosen
+
+    def skip(self, steps: int, batch: int) -> None:
+        """Go on behind ``steps`` steps."""
+        for _ in range(steps):
+            self.take(batch)
+
+
+def _curve(losses: Sequence[float]) -> list[tuple[int, float]]:
+    """Return the end and the mean of each stretch of ``losses``, of up to ``CURVE_POINTS`` equal ones."""
+    size = math.ceil(len(losses) / CURVE_POINTS)
+    parts = [losses[start : start + size] for start in range(0, len(losses), size)]
+    ends = [min((index + 1) * size, len(losses)) for index in range(len(parts))]
+    return [(end, sum(part) / len(part)) for end, part in zip(ends, parts, strict=True)]
+
+
+def _save(
+    path: Path, model: PreTrainedModel, optimizer: torch.optim.Optimizer, losses: torch.Tensor, steps: int
+) -> None:
+    import torch
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "losses": losses, "steps": steps}
+    try:
+        torch.save(state, temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _resume(path: Path, model: PreTrainedModel, optimizer: torch.optim.Optimizer, losses: torch.Tensor) -> int:
+    """Put back what ``_save`` wrote and return the number of steps that were done."""
+    import torch
+
+    state = torch.load(path, map_location=losses.device, weights_only=True)
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    losses.copy_(state["losses"])
+    steps: int = state["steps"]
+    return steps
 
 
 def _loss(model: PreTrainedModel, windows: torch.Tensor) -> torch.Tensor:

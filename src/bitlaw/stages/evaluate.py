@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from bitlaw.artifacts import read_json, write_json
 from bitlaw.stage import Job
+
+PARTS = 64
+"""Into how many runs of windows the loss is broken up: enough for errors of paired differences, and a small file."""
 
 
 class EvaluateStage:
@@ -19,8 +22,9 @@ class EvaluateStage:
 
     Result: ``nll`` (nats per token), ``finite``, ``n_tokens`` and ``n_bytes`` (scored ones), ``bits_per_byte``, ``kl``
     (nats per token) and ``top1_agreement`` (see ``evaluation.divergence``; 0 and 1 for the baseline), ``window``,
-    ``stride``, ``dtype``, ``window_nll`` (nats in each window), ``window_tokens``, ``model`` and ``quantized``: what
-    the parents say of themselves, without their lists of linears; see ``mixing.mixed`` for a mixed cell.
+    ``stride``, ``dtype``, ``part_nll`` (nats in each of up to ``PARTS`` runs of windows), ``part_tokens``, ``model``
+    and ``quantized``: what the parents say of themselves, without their lists of linears; see ``mixing.mixed`` for a
+    mixed cell.
     """
 
     suffix = ".json"
@@ -54,7 +58,7 @@ class EvaluateStage:
             loss, kl, agreement = compared.loss, compared.kl, compared.top1_agreement
         else:
             loss, kl, agreement, quantized = own_loss(model, text, key), 0.0, 1.0, None
-        n_bytes = sum(tokens.n_bytes(span.first, span.end) for span in loss.spans)
+        n_bytes = tokens.n_bytes([span.first for span in loss.spans], [span.end for span in loss.spans])
         result = {
             "nll": loss.nll,
             "finite": loss.finite,
@@ -67,12 +71,18 @@ class EvaluateStage:
             "window": spec["window"],
             "stride": spec["stride"],
             "dtype": spec["dtype"],
-            "window_nll": loss.sums,
-            "window_tokens": loss.counts,
+            "part_nll": _parts(loss.sums),
+            "part_tokens": _parts(loss.counts),
             "model": {name: value for name, value in about.items() if name != "linears"},
             "quantized": quantized,
         }
         write_json(job.out, job.header, result)
+
+
+def _parts(windows: Sequence[float]) -> list[float]:
+    """Return the sums of consecutive ``windows``, of as many to a part as make at most ``PARTS`` parts."""
+    size = math.ceil(len(windows) / PARTS)
+    return [sum(windows[start : start + size]) for start in range(0, len(windows), size)]
 
 
 STAGE = EvaluateStage()

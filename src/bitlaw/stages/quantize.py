@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bitlaw.errors import UserError
 from bitlaw.formats import grammar
@@ -51,6 +51,8 @@ class Quantize:
         Raises:
             UserError: for a linear that no calibration sample reached, or whose Hessian the method cannot use.
         """
+        import torch
+
         from bitlaw.artifacts import write_tensors
 
         fmt = grammar.parse(job.spec["format"])
@@ -58,18 +60,21 @@ class Quantize:
         settings = method.Settings.model_validate(job.spec["settings"])
         work, calibration = _work(job, method, settings)
         tensors: dict[str, Tensor] = {}
-        linears: dict[str, dict[str, Any]] = {}
-        total = _Total()
+        known: dict[str, tuple[int, int, Tensor, dict[str, Any]]] = {}
         for linear, stored, info in method.quantize_model(work, fmt, settings):
             tensors |= {f"{linear.name}/{part}": tensor for part, tensor in stored.tensors().items()}
-            one = _Total()
-            one.add(linear.weight(), stored)
-            total += one
-            linears[linear.name] = {"shape": list(linear.shape), **one.result(), **info}
-        missing = [linear.name for linear in work.linears if linear.name not in linears]
+            kept = 0 if stored.kept is None else stored.kept.numel()
+            known[linear.name] = stored.storage_bits(), kept, _squares(linear.weight(), stored), info
+        missing = [linear.name for linear in work.linears if linear.name not in known]
         if missing:
             raise UserError(f"{job.spec['method']} left {len(missing)} linears out", place=missing[0])
-        result = {**total.result(), "calibration": calibration, "linears": linears}
+        linears, sums = {}, []
+        squares = torch.stack([known[linear.name][2] for linear in work.linears]).tolist()  # a GPU is waited for once
+        for linear, (signal, noise, finite) in zip(work.linears, squares, strict=True):
+            bits, kept, _, info = known[linear.name]
+            sums.append(_Sums(linear.weight().numel(), bits, kept, signal, noise, bool(finite)))
+            linears[linear.name] = {"shape": list(linear.shape), **sums[-1].told(), **info}
+        result = {**_Sums.of(sums).told(), "calibration": calibration, "linears": linears}
         write_tensors(job.out, job.header, tensors, result)
 
 
@@ -98,40 +103,29 @@ def _work(job: Job, method: Method, settings: Any) -> tuple[Work, Mapping[str, A
     return Work(model, linears, lambda name: inputs(name).to(model.device), groups_of(known, linears)), calibration
 
 
-class _Total:
-    """Sums over weights from which the stage's figures follow."""
+class _Sums(NamedTuple):
+    """Sums over weights, from which the stage's figures follow: counts, and squares of weights and of errors."""
 
-    def __init__(self) -> None:
-        self.weights = self.bits = self.kept = 0
-        self.signal = self.noise = 0.0
-        self.finite = True
+    weights: int
+    bits: int
+    kept: int
+    signal: float
+    noise: float
+    finite: bool
 
-    def add(self, w: Tensor, stored: StoredLinear) -> None:
-        """Add the weights ``w``, quantized to ``stored``."""
-        import torch
+    @classmethod
+    def of(cls, parts: Sequence[_Sums]) -> _Sums:
+        """Return the sums over all of ``parts``."""
+        return cls(
+            sum(part.weights for part in parts),
+            sum(part.bits for part in parts),
+            sum(part.kept for part in parts),
+            sum(part.signal for part in parts),
+            sum(part.noise for part in parts),
+            all(part.finite for part in parts),
+        )
 
-        q = stored.weight()
-        self.weights += w.numel()
-        self.bits += stored.storage_bits()
-        self.kept += 0 if stored.kept is None else stored.kept.numel()
-        for start in range(0, len(w), 256):
-            # Summed in float64, where no square overflows, a few rows at a time, so that no copy of a matrix is made.
-            rounded = q[start : start + 256]
-            exact = w[start : start + 256].to(torch.float64, copy=True)
-            self.signal += float(exact.square().sum())
-            self.noise += float(exact.sub_(rounded).square().sum())
-            self.finite = self.finite and bool(rounded.isfinite().all())
-
-    def __iadd__(self, other: _Total) -> Self:
-        self.weights += other.weights
-        self.bits += other.bits
-        self.kept += other.kept
-        self.signal += other.signal
-        self.noise += other.noise
-        self.finite = self.finite and other.finite
-        return self
-
-    def result(self) -> dict[str, Any]:
+    def told(self) -> dict[str, Any]:
         """Return the figures; ``sqnr_db`` is 10 log10(sum w^2 / sum (w - q)^2), infinite if nothing was lost."""
         ratio = self.signal / self.noise if self.noise else math.inf
         return {
@@ -141,6 +135,22 @@ class _Total:
             "kept": self.kept,
             "finite": self.finite,
         }
+
+
+def _squares(w: Tensor, stored: StoredLinear) -> Tensor:
+    """Return signal, noise and 1 for finite weights, (3,) float64 on the weights' device, of ``w`` as ``stored``."""
+    import torch
+
+    parts, q = [], stored.weight()
+    # Summed in float64, where no square overflows; a few rows at a time, so that no copy of a matrix is made, which a
+    # GPU has room for.
+    rows = 256 if w.device.type == "cpu" else max(256, 2**25 // w.shape[1])
+    for exact, rounded in zip(w.split(rows), q.split(rows), strict=True):
+        double = exact.to(torch.float64, copy=True)
+        signal, finite = double.square().sum(), rounded.isfinite().all().double()
+        parts.append(torch.stack([signal, double.sub_(rounded).square().sum(), finite]))
+    sums = torch.stack(parts)
+    return torch.cat([sums[:, :2].sum(0), sums[:, 2:].amin(0)])
 
 
 STAGE: Stage = Quantize()

@@ -61,10 +61,10 @@ def expand(loaded: Loaded) -> Grid:
     _check_methods(loaded)
     check_mixes(loaded)
     methods = {entry for mix in study.mixes for _, entry in mixed_cells(study, mix)}
-    methods |= set(study.methods if study.formats else ())
+    methods |= {entry for _, entry in study.pairs}
     calibrated = any(METHODS[method.name].needs(method) != "nothing" for method in methods)
     calibrated |= any(SELECTS[mix.select].needs != "nothing" for mix in study.mixes)
-    calibrated |= study.output_sqnr and bool(study.formats)
+    calibrated |= study.output_sqnr and bool(study.pairs)
     calibration_text = _text(loaded, study.calibration, "calibration") if calibrated else None
     names = [text.name for text, _ in measures.losses]
     for index, law in enumerate(study.laws):
@@ -103,12 +103,18 @@ class _Measures:
         tasks: zero-shot tasks.
         tasks_spec: how these are run, with what determines each; empty if there are none.
         landscape: what is measured of the loss around the weights, if anything.
+        tried: formats whose cells are tried on the tasks; all if null.
     """
 
     losses: tuple[tuple[Text, dict[str, Any]], ...]
     tasks: tuple[Task, ...]
     tasks_spec: Mapping[str, Any]
     landscape: Asked | None
+    tried: tuple[str, ...] | None
+
+    def tries(self, fmt: str) -> bool:
+        """Return whether cells in ``fmt`` are tried on tasks."""
+        return bool(self.tasks) and (self.tried is None or fmt in (UNQUANTIZED, *self.tried))
 
 
 @dataclass(frozen=True)
@@ -140,9 +146,8 @@ class _Branch:
         self.shared: dict[str, Artifact] = {}
         self.quantized: dict[tuple[str, Any], Artifact] = {}
         self._cell((), UNQUANTIZED, "none", None)
-        for fmt in study.formats:
-            for method in study.methods:
-                self._cell((self._quantize(fmt, method),), fmt, method.name, self._looked_at(method))
+        for fmt, method in study.pairs:
+            self._cell((self._quantize(fmt, method),), fmt, method.name, self._looked_at(method))
         for mix in study.mixes:
             self._mixes(mix, mixed_cells(study, mix))
 
@@ -260,7 +265,7 @@ class _Branch:
         label = f"{self.name}/{fmt}-{method}" if quantized else f"{self.name}/{fmt}"
         label += "-mix" if mix else ""
         others: dict[str, Artifact] = {}
-        if self.measures.tasks:
+        if self.measures.tries(fmt):
             hints = {"model": self.location, "tasks": [task.hints() for task in self.measures.tasks]}
             others["zeroshot"] = self.make("zeroshot", dict(self.measures.tasks_spec), parents, label, hints)
             self.artifacts.append(others["zeroshot"])
@@ -334,10 +339,10 @@ def _measures(loaded: Loaded) -> _Measures:
             raise UserError(str(error), place=loaded.place("tasks", "names", index)) from None
     if (twice := check_names(tasks)) is not None:
         raise UserError(f"two tasks are named '{tasks[twice].name}'", place=loaded.place("tasks", "names", twice))
-    spec = study.tasks.model_dump(mode="json", exclude={"names"}) if tasks else {}
+    spec = study.tasks.model_dump(mode="json", exclude={"names", "formats"}) if tasks else {}
     if tasks:
         spec |= {"tasks": [task.spec() for task in tasks], "harness": harness_version()}
-    return _Measures(tuple(losses), tuple(tasks), spec, _asked(loaded, losses[0][0]))
+    return _Measures(tuple(losses), tuple(tasks), spec, _asked(loaded, losses[0][0]), study.tasks.formats)
 
 
 def _asked(loaded: Loaded, evaluation: Text) -> Asked | None:
@@ -348,13 +353,17 @@ def _asked(loaded: Loaded, evaluation: Text) -> Asked | None:
 
 
 def _check_methods(loaded: Loaded) -> None:
-    """Raise ``UserError`` for a method that cannot round to a format of the study."""
-    for index, entry in enumerate(loaded.study.methods):
-        for name in loaded.study.formats:
-            try:
-                METHODS[entry.name].check(grammar.parse(name), entry)
-            except UserError as error:
-                raise UserError(error.message, place=loaded.place("methods", index)) from None
+    """Raise ``UserError`` for a method that cannot round to a format that the study tries it with."""
+    study = loaded.study
+    sections: list[tuple[tuple[str | int, ...], Any]] = [((), study)]
+    sections += [(("grids", number), pairs) for number, pairs in enumerate(study.grids)]
+    for where, pairs in sections:
+        for index, entry in enumerate(pairs.methods):
+            for name in pairs.formats:
+                try:
+                    METHODS[entry.name].check(grammar.parse(name), entry)
+                except UserError as error:
+                    raise UserError(error.message, place=loaded.place(*where, "methods", index)) from None
 
 
 def _models(loaded: Loaded) -> list[ModelSpec]:

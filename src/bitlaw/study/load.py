@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,6 +116,11 @@ def validate(content: Mapping[str, Any], files: Sequence[YamlFile]) -> Study:
             if entry in entries[:index]:
                 where = _entry(content["formats"], index) if section == "formats" else index
                 raise UserError(f"{names[index]} is there twice", place=place([section, where], files))
+    for (fmt, method), times in Counter(study.pairs).items():
+        if times > 1:
+            raise UserError(
+                f"'{fmt}' by '{method.name}' with these settings is there twice", place=place(["grids"], files)
+            )
     if study.formats and not study.methods:
         location: Location = ["methods" if "methods" in content else "formats"]
         raise UserError("formats need a method to round to them, say `methods: [rtn]`", place=place(location, files))

@@ -272,6 +272,7 @@ class Tasks(Section):
         seed: of the choice of examples.
         batch: questions at a time. It is part of the key, for the last digits depend on it.
         dtype: precision of the computation.
+        formats: only cells in these formats are tried, and the unquantized model; all cells if null.
     """
 
     names: tuple[Annotated[Task, _BareName("task", ())], ...] = ()
@@ -280,6 +281,7 @@ class Tasks(Section):
     seed: Seed = 0
     batch: int = Field(default=16, ge=1)
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    formats: Annotated[tuple[FormatNames, ...], AfterValidator(_flat)] | None = None
 
 
 def _different(values: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -287,6 +289,18 @@ def _different(values: tuple[Any, ...]) -> tuple[Any, ...]:
         if value in values[:index]:
             raise UserError(f"{value} is there twice")
     return values
+
+
+class Pairs(Section):
+    """Formats and the methods that round to each of them.
+
+    Attributes:
+        formats: names of number formats.
+        methods: rounding methods; every format is tried with each.
+    """
+
+    formats: Annotated[tuple[FormatNames, ...], AfterValidator(_flat)]
+    methods: tuple[MethodEntry, ...]
 
 
 class Mix(Section):
@@ -323,6 +337,7 @@ class Study(Section):
         models: the models, each from a source.
         formats: names of number formats, with or without braces; every model is quantized to each.
         methods: rounding methods; every format is tried with each.
+        grids: further formats with methods of their own, for cells that not every format and method shall have.
         mixes: mixed precisions; every format by every method is also tried in each, beside being used for all weights.
         calibration: text for the methods that need one.
         evaluation: texts and protocols of the loss, one or several; every cell has a row for each.
@@ -344,6 +359,7 @@ class Study(Section):
     models: tuple[ModelEntry, ...] = Field(min_length=1)
     formats: Annotated[tuple[FormatNames, ...], AfterValidator(_flat)] = ()
     methods: tuple[MethodEntry, ...] = ()
+    grids: tuple[Pairs, ...] = ()
     mixes: tuple[MixEntry, ...] = ()
     calibration: Calibration = Calibration()
     evaluation: Annotated[tuple[Evaluation, ...], Field(min_length=1), _Short()] = (Evaluation(),)
@@ -357,3 +373,9 @@ class Study(Section):
     seed: Seed = 0
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:[0-9]+)?)$")
     strict_env: bool = False
+
+    @property
+    def pairs(self) -> list[tuple[str, Any]]:
+        """Every format with every method that it is tried with."""
+        own = [(fmt, method) for fmt in self.formats for method in self.methods]
+        return own + [(fmt, method) for grid in self.grids for fmt in grid.formats for method in grid.methods]

@@ -180,7 +180,7 @@ def test_evaluate_weights_with_scales_and_kept_columns(project: Callable[[str], 
         changed.save_pretrained(other.model)
         for file in here.model.glob("token*"):
             shutil.copy(file, other.model)
-        assert other.evaluated(f"{method}2", model=model)["window_nll"] == result["window_nll"]
+        assert other.evaluated(f"{method}2", model=model)["part_nll"] == result["part_nll"]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -190,11 +190,11 @@ def test_evaluate_the_baseline(project: Callable[[str], Project], family: str) -
     result = here.evaluated(model=model)
     assert result["quantized"] is None
     assert result["model"] == {name: value for name, value in read_json(model).items() if name != "linears"}
-    assert len(result["window_nll"]) == len(result["window_tokens"]) == math.ceil(500 / 32)
-    assert result["n_tokens"] == sum(result["window_tokens"]) == 500 - 16
-    assert result["nll"] == pytest.approx(sum(result["window_nll"]) / result["n_tokens"])
+    assert len(result["part_nll"]) == len(result["part_tokens"]) == math.ceil(500 / 32)
+    assert result["n_tokens"] == sum(result["part_tokens"]) == 500 - 16
+    assert result["nll"] == pytest.approx(sum(result["part_nll"]) / result["n_tokens"])
     nats = result["bits_per_byte"] * result["n_bytes"] * math.log(2)
-    assert nats == pytest.approx(sum(result["window_nll"]))
+    assert nats == pytest.approx(sum(result["part_nll"]))
     assert result["finite"] is True
 
 
@@ -222,7 +222,7 @@ def test_evaluate_quantized_weights(project: Callable[[str], Project], family: s
     fine = here.evaluated("8", model=model, quantized=here.quantized("int8_b16"))
     coarse = here.evaluated("2", model=model, quantized=here.quantized("int2_row"))
     fine_gap, coarse_gap = (
-        sum(abs(a - b) for a, b in zip(result["window_nll"], baseline["window_nll"], strict=True))
+        sum(abs(a - b) for a, b in zip(result["part_nll"], baseline["part_nll"], strict=True))
         for result in (fine, coarse)
     )
     assert 0 < 10 * fine_gap < coarse_gap
@@ -251,7 +251,7 @@ def test_quantized_evaluation_is_that_of_the_quantized_model(project: Callable[[
     for file in here.model.glob("token*"):
         shutil.copy(file, here.root / "changed")
     other = Project(here.root, here.root / "changed")
-    assert other.evaluated("other", model=model)["window_nll"] == result["window_nll"]
+    assert other.evaluated("other", model=model)["part_nll"] == result["part_nll"]
 
 
 def test_a_broken_model_is_recorded(project: Callable[[str], Project]) -> None:

@@ -67,7 +67,7 @@ class Cells:
         result = {
             "nll": nll, "finite": math.isfinite(nll), "n_tokens": 500, "n_bytes": 1500, "bits_per_byte": nll / 3,
             "window": window, "stride": 32, "dtype": dtype,
-            "kl": 0.25, "top1_agreement": 0.75, "window_nll": [nll], "window_tokens": [500],
+            "kl": 0.25, "top1_agreement": 0.75, "part_nll": [nll], "part_tokens": [500],
             "model": MODEL, "quantized": quantized,
         }  # fmt: skip
         write_json(path, Header("evaluate", key, spec, {}, "c"), result)

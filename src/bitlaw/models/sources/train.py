@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any, Literal
 
@@ -57,6 +58,7 @@ class TrainSettings(BaseModel):
         architecture: a transformers model type with a causal-LM class, such as ``gpt2`` or ``llama``.
         config: fields of that type's configuration class; vocabulary and special tokens are filled in.
         recipe: how to train it.
+        family: in tables; the architecture if null.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -66,6 +68,7 @@ class TrainSettings(BaseModel):
     architecture: str
     config: dict[str, Any]
     recipe: Recipe
+    family: str | None = None
 
 
 class Train:
@@ -76,6 +79,8 @@ class Train:
     def resolve(self, settings: TrainSettings, root: Path) -> list[ModelSpec]:
         """Return the one model. Its identity holds the hash of each training text. Raises ``UserError`` for a text."""
         texts = resolve_texts(settings.recipe.text, root)
+        batch = settings.recipe.batch * settings.recipe.context
+        seen = math.ceil(settings.recipe.tokens / batch) * batch  # whole steps
         recipe = settings.recipe.model_dump(exclude={"text"}, mode="json")
         identity = {
             "source": "train",
@@ -89,7 +94,8 @@ class Train:
             "names": [text.name for text in texts],
             "origins": [text.origin for text in settings.recipe.text],
         }
-        return [ModelSpec(settings.name, identity, location, {"source": "train"})]
+        labels = {"source": "train", "family": settings.family or settings.architecture, "n_tokens": seen}
+        return [ModelSpec(settings.name, identity, location, labels)]
 
 
 SOURCE = Train()
