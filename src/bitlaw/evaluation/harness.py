@@ -77,7 +77,7 @@ def run_tasks(
     Raises:
         UserError: data that cannot be had, or a task that has no accuracy.
     """
-    with _quiet():
+    with _quiet(), _templates_once():
         from lm_eval.evaluator import evaluate
 
         loaded = {spec["name"]: _load(spec, hints) for spec, hints in tasks}
@@ -203,6 +203,31 @@ def _stderr(accuracy: float, n: int) -> float:
 
 def _first_line(error: Exception) -> str:
     return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+_templates: dict[str, Any] = {}
+
+
+@contextmanager
+def _templates_once() -> Iterator[None]:
+    """Compile each template of a task once: the harness does it for every question, and it takes longer than the model.
+
+    Templates are a few texts a task, so all are kept.
+    """
+    from lm_eval import utils
+
+    compiled = utils.env.from_string
+
+    def kept(source: str) -> Any:
+        if source not in _templates:
+            _templates[source] = compiled(source)
+        return _templates[source]
+
+    utils.env.from_string = kept
+    try:
+        yield
+    finally:
+        utils.env.from_string = compiled
 
 
 @contextmanager

@@ -14,7 +14,7 @@ ROWS = 1024
 
 
 @torch.no_grad()
-def output_error(own: Tensor, changed: Tensor, hessian: Tensor) -> tuple[float, float]:
+def output_energies(own: Tensor, changed: Tensor, hessian: Tensor) -> Tensor:
     """Return signal and noise of the outputs ``W x`` when the weights W change to Q.
 
     With the Hessian ``H = 2/n sum x x^T`` of the layer-wise problem (Frantar et al. 2022, arXiv 2208.11580, equation 1)
@@ -27,15 +27,24 @@ def output_error(own: Tensor, changed: Tensor, hessian: Tensor) -> tuple[float, 
         hessian: H, (in, in) float32, on the same device.
 
     Returns:
-        Mean squared norm of the output, and of its error.
+        Mean squared norm of the output, and of its error, (2,) float64 on that device.
     """
-    signal = noise = 0.0
-    for start in range(0, own.shape[0], ROWS):
-        w = own[start : start + ROWS].float()
-        delta = w - changed[start : start + ROWS].float()
-        signal += float((w @ hessian).mul_(w).sum(dtype=torch.float64))
-        noise += float((delta @ hessian).mul_(delta).sum(dtype=torch.float64))
-    return signal / 2, noise / 2
+    sums = []
+    for w, q in zip(own.split(ROWS), changed.split(ROWS), strict=True):
+        exact = w.float()
+        delta = exact - q.float()
+        sums.append(torch.stack([_product(exact, hessian), _product(delta, hessian)]))
+    return torch.stack(sums).sum(0) / 2
+
+
+def _product(rows: Tensor, hessian: Tensor) -> Tensor:
+    return (rows @ hessian).mul_(rows).sum(dtype=torch.float64)
+
+
+def output_error(own: Tensor, changed: Tensor, hessian: Tensor) -> tuple[float, float]:
+    """Return ``output_energies`` as two numbers."""
+    signal, noise = output_energies(own, changed, hessian).tolist()
+    return signal, noise
 
 
 def sqnr_db(signal: float, noise: float) -> float:

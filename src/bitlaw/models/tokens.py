@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-KEPT_TEXTS = 16
+KEPT_TEXTS, KEPT_FORMS = 16, 128
 CHARS_PER_TOKEN = 8
 """More than most texts have: how much of a text is tokenized at first for a number of tokens."""
 
@@ -60,6 +60,7 @@ class Tokens:
 
 
 _kept: dict[tuple[str, str, int | None], Tokens] = {}
+_forms: dict[str, str] = {}
 
 
 def read_text(path: Path, sha256: str) -> str:
@@ -198,13 +199,25 @@ class _Piece:
         return torch.cat([torch.zeros(1, dtype=torch.int64), widths[: len(self.text)].cumsum(0)]) + self.start_byte
 
 
+def _form(location: Mapping[str, Any]) -> str:
+    """Return a text that says all that the tokenizer at ``location`` does, as a hash."""
+    folder = cache_key(local_folder(location))
+    if folder not in _forms:
+        while len(_forms) >= KEPT_FORMS:
+            _forms.pop(next(iter(_forms)))
+        form: str = load_tokenizer(location).backend_tokenizer.to_str()
+        _forms[folder] = hashlib.sha256(form.encode()).hexdigest()
+    return _forms[folder]
+
+
 def tokens_of(location: Mapping[str, Any], path: Path, sha256: str, max_tokens: int | None = None) -> Tokens:
     """Return ``encode_stream`` of the text at ``path`` with the tokenizer of the model at ``location``; a few are kept.
 
     Raises:
         UserError: another text than ``sha256`` says, not UTF-8, or as ``load_tokenizer``.
     """
-    key = (cache_key(local_folder(location)), sha256, max_tokens)
+    # By what the tokenizer does, for the models of a family mostly share one.
+    key = (_form(location), sha256, max_tokens)
     if key not in _kept:
         while len(_kept) >= KEPT_TEXTS:
             _kept.pop(next(iter(_kept)))

@@ -25,7 +25,9 @@ class OutputErrorStage:
 
     def run(self, job: Job) -> None:
         """Write the errors; one that is NaN or infinite is written as such."""
-        from bitlaw.evaluation.output_error import output_error, sqnr_db
+        import torch
+
+        from bitlaw.evaluation.output_error import output_energies, sqnr_db
         from bitlaw.methods.swap import read_weights
         from bitlaw.methods.work import index_of
         from bitlaw.models.linears import quantizable
@@ -35,13 +37,17 @@ class OutputErrorStage:
         linears = quantizable(load_model(job.hints["model"]))
         weights, _ = read_weights(job.one("quantized"), linears)
         tensors, known = read_tensors(job.one("calibration"))
-        errors = {}
+        energies = {}
         for linear in linears:
             if linear.name in weights:
                 own = linear.weight()
                 hessian = tensors[f"hessian.{index_of(known, linear.name)}"].to(own.device)
-                signal, noise = output_error(own, weights[linear.name].to(own.device), hessian)
-                errors[linear.name] = {"signal": signal, "noise": noise, "output_sqnr_db": sqnr_db(signal, noise)}
+                energies[linear.name] = output_energies(own, weights[linear.name].to(own.device), hessian)
+        pairs = torch.stack(list(energies.values())).tolist()  # a GPU is waited for once
+        errors = {
+            name: {"signal": signal, "noise": noise, "output_sqnr_db": sqnr_db(signal, noise)}
+            for name, (signal, noise) in zip(energies, pairs, strict=True)
+        }
         whole = [sum(error[part] for error in errors.values()) for part in ("signal", "noise")]
         result = {"output_sqnr_db": sqnr_db(*whole), "tokens": known["tokens"], "linears": errors}
         write_json(job.out, job.header, result)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -155,3 +156,42 @@ def test_the_learning_rate_rises_and_then_falls_to_nothing() -> None:
     assert rates[:10] == pytest.approx([(i + 1) / 10 for i in range(10)])
     assert all(later < earlier for earlier, later in pairwise(rates[10:]))
     assert rates[-1] == pytest.approx(1 / 90)
+
+
+def test_a_training_that_is_killed_goes_on_where_it_was(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from bitlaw.models import train
+
+    assert main(["run", "--until", "model"]) == 0
+    ((whole),) = (project / "results" / "model" / "tiny").glob("*/model.safetensors")
+    weights, curve = whole.read_bytes(), json.loads((whole.parent / "recipe.json").read_text("utf-8"))["curve"]
+    for path in (project / "results").rglob("*.json"):
+        path.unlink()
+    shutil.rmtree(whole.parent)
+    monkeypatch.setattr(train, "SAVE_SECONDS", 0.0)
+    steps = iter(range(1000))
+
+    def killed(path: Path, *rest: object) -> None:
+        saved(path, *rest)
+        if next(steps) == 50:
+            raise KeyboardInterrupt
+
+    saved = train._save
+    monkeypatch.setattr(train, "_save", killed)
+    assert main(["run", "--until", "model"]) == 130
+    (state,) = (project / ".bitlaw" / "training").iterdir()
+    assert not whole.exists()
+    assert main(["run", "--until", "model"]) == 0
+    assert next(steps) < 51 + 118 - 50  # steps in all, less those that were done before
+    assert whole.read_bytes() == weights
+    assert json.loads((whole.parent / "recipe.json").read_text("utf-8"))["curve"] == curve
+    assert not state.exists()
+
+
+def test_the_curve_has_all_tokens_and_falls(project: Path) -> None:
+    assert main(["run", "--until", "model"]) == 0
+    (recipe,) = (project / "results").rglob("recipe.json")
+    told = json.loads(recipe.read_text("utf-8"))
+    ends, losses = zip(*told["curve"], strict=True)
+    assert ends[-1] == told["n_tokens"]
+    assert len(set(ends)) == len(ends) <= 200
+    assert losses[-1] < losses[0]

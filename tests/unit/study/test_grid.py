@@ -130,6 +130,34 @@ def test_a_method_that_cannot_round_to_a_format_is_refused(tmp_path: Path) -> No
         project.plan()
 
 
+def test_grids_add_formats_with_methods_of_their_own(tmp_path: Path) -> None:
+    grids = [{"formats": ["int{3,4}_b128"], "methods": ["rtn"]}, {"formats": ["int4_b64"], "methods": ["awq"]}]
+    project = Project(tmp_path / "p", grids=grids)
+    (table,) = (artifact for artifact in project.artifacts() if artifact.stage == "table")
+    assert [(row["format"], row["method"]) for row in table.spec["rows"]] == [
+        ("unquantized", "none"), ("int4_b64", "rtn"), ("int4_b64", "gptq"),
+        ("int3_b128", "rtn"), ("int4_b128", "rtn"), ("int4_b64", "awq"),
+    ]  # fmt: skip
+    with pytest.raises(UserError, match=r"^studies/small.yaml:\d+: grids: 'int4_b64' by 'gptq' with these settings is"):
+        project.study(grids=[{"formats": ["int4_b64"], "methods": ["gptq"]}])
+        project.plan()
+    with pytest.raises(UserError, match=r"^studies/small.yaml:\d+: grids\[0\]\.methods\[1\]: whole_block needs"):
+        project.study(grids=[{"formats": ["int4_row"], "methods": ["rtn", {"name": "gptq", "whole_block": True}]}])
+        project.plan()
+
+
+def test_tasks_can_be_for_some_formats_alone(tmp_path: Path) -> None:
+    (tmp_path / "q.jsonl").write_text('{"context": "a b", "continuation": "c"}\n', "utf-8")
+    tasks = {"names": [{"task": "lambada", "data": str(tmp_path / "q.jsonl")}]}
+    project = Project(tmp_path / "p", formats=["int4_b64", "int3_b64"], tasks=tasks)
+    every = counts(project)["zeroshot"]
+    keys = {artifact.key for artifact in project.artifacts() if artifact.stage == "zeroshot"}
+    project.study(formats=["int4_b64", "int3_b64"], tasks={**tasks, "formats": ["int3_b64"]})
+    some = {artifact.key for artifact in project.artifacts() if artifact.stage == "zeroshot"}
+    assert (every[0], len(some)) == (5, 3)
+    assert some < keys  # what is tried does not change what is found
+
+
 def test_rows_of_the_table_stand_in_the_order_of_their_cells(tmp_path: Path) -> None:
     table = Project(tmp_path / "p").plan().grid.table
     labels = [f"{row['model']}/{row['format']}-{row['method']}" for row in table.spec["rows"]]
