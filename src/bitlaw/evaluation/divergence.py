@@ -13,12 +13,13 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 
-from bitlaw.evaluation.nll import WindowLoss, window_sums
+from bitlaw.evaluation.logits import compared, described
+from bitlaw.evaluation.nll import WindowLoss, on_host, window_sums
 from bitlaw.evaluation.scorer import Scorer
 from bitlaw.evaluation.spans import Span, batches, spans
 
@@ -49,12 +50,8 @@ class Text:
         """Return the windows, in batches."""
         return list(batches(spans(self.ids.shape[0], self.window, self.stride), self.batch))
 
-    def targets(self, group: list[Span]) -> torch.Tensor:
-        """Return the scored tokens of ``group``, (scored,) int64."""
-        return torch.cat([self.ids[span.first : span.end] for span in group])
 
-
-@dataclass
+@dataclass(frozen=True)
 class Comparison:
     """The loss of changed weights, and their distance from the unchanged ones.
 
@@ -65,10 +62,10 @@ class Comparison:
         agreed: number of scored tokens at which both rate the same token highest.
     """
 
-    spans: list[Span] = field(default_factory=list)
-    sums: list[float] = field(default_factory=list)
-    kl_sum: float = 0.0
-    agreed: int = 0
+    spans: list[Span]
+    sums: list[float]
+    kl_sum: float
+    agreed: int
 
     @property
     def loss(self) -> WindowLoss:
@@ -117,16 +114,16 @@ def own_loss(model: PreTrainedModel, text: Text, key: Hashable) -> WindowLoss:
         text: what to score.
         key: stands for model, precision, device and text.
     """
-    scorer, sums, kept = Scorer(model), list[float](), list[_Own]()
+    scorer, sums, kept = Scorer(model), list[torch.Tensor](), list[_Own]()
     groups, size = text.groups(), 0
     for group in groups:
         own, losses = _own(scorer, text, group)
-        sums += losses
+        sums.append(losses)
         size += own.nbytes
         kept = [*kept, own] if size <= KEPT_BYTES else []
     if size <= KEPT_BYTES:
         _keep(key, kept)
-    return WindowLoss([span for group in groups for span in group], sums)
+    return WindowLoss([span for group in groups for span in group], on_host(sums))
 
 
 @torch.inference_mode()
@@ -144,13 +141,13 @@ def compare(
         text: what to score.
         key: stands for model, precision, device and text.
     """
-    scorer, result = Scorer(model), Comparison()
+    scorer, sums = Scorer(model), _Sums()
     if key in _kept:
         _kept.move_to_end(key)
         with changed():
             for group, own in zip(text.groups(), _kept[key], strict=True):
-                _add(result, scorer, text, group, own)
-        return result
+                sums.add(scorer, text, group, own)
+        return sums.comparison()
     waiting: list[tuple[list[Span], _Own]] = []
     size, whole = 0, True
     groups = text.groups()
@@ -160,12 +157,12 @@ def compare(
         if size > KEPT_BYTES or group is groups[-1]:
             with changed():
                 for each, own in waiting:
-                    _add(result, scorer, text, each, own)
+                    sums.add(scorer, text, each, own)
             whole = whole and size <= KEPT_BYTES
             if whole:
                 _keep(key, [own for _, own in waiting])
             waiting, size, whole = [], 0, False
-    return result
+    return sums.comparison()
 
 
 def forget() -> None:
@@ -173,43 +170,39 @@ def forget() -> None:
     _kept.clear()
 
 
-def _own(scorer: Scorer, text: Text, group: list[Span]) -> tuple[_Own, list[float]]:
+def _own(scorer: Scorer, text: Text, group: list[Span]) -> tuple[_Own, torch.Tensor]:
     """Return what is kept of the unchanged model for ``group``, and its loss in each window."""
-    states, told = torch.cat(scorer.states(text.ids, group)), scorer.fused(_told)
-    found = [told(scorer.raw_logits(rows), target) for rows, target in scorer.chunks(states, text.targets(group))]
+    states, targets = scorer.states(text.ids, group)
+    found = [described(scorer.raw_logits(rows), target) for rows, target in scorer.chunks(states, targets)]
     losses, entropies, tops = zip(*found, strict=True)
     return _Own(states, torch.cat(entropies), torch.cat(tops)), window_sums(losses, group)
 
 
-def _told(logits: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return loss, negative entropy and most likely token at each of the rows of ``logits``."""
-    log_p = logits.float().log_softmax(-1)
-    return -log_p.gather(1, target[:, None])[:, 0], torch.linalg.vecdot(log_p.exp(), log_p), log_p.argmax(-1)
+class _Sums:
+    """What a comparison is made of, one entry for each batch, on the device until the end."""
 
+    def __init__(self) -> None:
+        self.spans: list[Span] = []
+        self.losses: list[torch.Tensor] = []
+        self.distances: list[torch.Tensor] = []
 
-def _add(result: Comparison, scorer: Scorer, text: Text, group: list[Span], own: _Own) -> None:
-    """Add the windows of ``group``, scored with the weights that the model has now, to ``result``."""
-    states, losses, compared = torch.cat(scorer.states(text.ids, group)), [], scorer.fused(_compared)
-    pieces = (states, own.states, own.negentropy, own.top, text.targets(group))
-    for rows, own_rows, negentropy, top, target in scorer.chunks(*pieces):
-        logits, own_logits = scorer.raw_logits(rows), scorer.raw_logits(own_rows)
-        loss, kl, agreed = compared(logits, own_logits, negentropy, top, target)
-        losses.append(loss)
-        result.kl_sum += float(kl)
-        result.agreed += int(agreed)
-    result.spans += group
-    result.sums += window_sums(losses, group)
+    def add(self, scorer: Scorer, text: Text, group: list[Span], own: _Own) -> None:
+        """Add the windows of ``group``, scored with the weights that the model has now."""
+        states, targets = scorer.states(text.ids, group)
+        pieces = scorer.chunks(states, own.states, own.negentropy, own.top, targets)
+        found = [
+            compared(scorer.raw_logits(rows), scorer.raw_logits(own_rows), negentropy, top, target)
+            for rows, own_rows, negentropy, top, target in pieces
+        ]
+        losses, divergences, agreed = zip(*found, strict=True)
+        self.spans += group
+        self.losses.append(window_sums(losses, group))
+        self.distances.append(torch.stack([torch.cat(parts).double().sum() for parts in (divergences, agreed)]))
 
-
-def _compared(
-    logits: torch.Tensor, own_logits: torch.Tensor, negentropy: torch.Tensor, top: torch.Tensor, target: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return the loss at each row, the sum of the divergences, and at how many rows the same token is first."""
-    log_q = logits.float().log_softmax(-1)
-    kl = negentropy - torch.linalg.vecdot(own_logits.float().softmax(-1), log_q)
-    # A tie for the highest counts as agreement.
-    agreed = log_q.gather(1, top[:, None])[:, 0] == log_q.amax(-1)
-    return -log_q.gather(1, target[:, None])[:, 0], kl.double().sum(), agreed.sum()
+    def comparison(self) -> Comparison:
+        """Return the sums over all batches."""
+        kl, agreed = torch.stack(self.distances).sum(0).tolist()
+        return Comparison(self.spans, on_host(self.losses), kl, int(agreed))
 
 
 def _keep(key: Hashable, parts: list[_Own]) -> None:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from torch.nn import functional
 
+from bitlaw.evaluation.logits import token_losses
 from bitlaw.evaluation.scorer import Scorer
 from bitlaw.evaluation.spans import Span, batches, spans
 
@@ -62,25 +62,27 @@ def nll(model: PreTrainedModel, token_ids: torch.Tensor, window: int, stride: in
     windows = spans(token_ids.shape[0], window, stride)
     ids = token_ids.to(model.device)
     scorer = Scorer(model)
-    token_losses = scorer.fused(_token_losses)
-    sums: list[float] = []
+    sums: list[torch.Tensor] = []
     for group in batches(windows, batch):
-        targets = torch.cat([ids[span.first : span.end] for span in group])
-        losses = [
-            token_losses(scorer.raw_logits(rows), target)
-            for rows, target in scorer.chunks(torch.cat(scorer.states(ids, group)), targets)
-        ]
-        sums += window_sums(losses, group)
-    return WindowLoss(windows, sums)
+        chunks = scorer.chunks(*scorer.states(ids, group))
+        sums.append(window_sums([token_losses(scorer.raw_logits(rows), target) for rows, target in chunks], group))
+    return WindowLoss(windows, on_host(sums))
 
 
-def _token_losses(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    return functional.cross_entropy(logits.float(), target, reduction="none")
+def window_sums(losses: Sequence[torch.Tensor], group: Sequence[Span]) -> torch.Tensor:
+    """Return the sum in nats for each window of ``group``, (windows,) float64, on the device of ``losses``.
+
+    Args:
+        losses: pieces (k,) of the losses of the scored tokens.
+        group: the windows.
+    """
+    whole, counts = torch.cat(list(losses)).double(), [span.end - span.first for span in group]
+    if len(set(counts)) == 1:
+        return whole.view(len(group), -1).sum(1)
+    return torch.stack([part.sum() for part in whole.split(counts)])
 
 
-def window_sums(losses: Sequence[torch.Tensor], group: Sequence[Span]) -> list[float]:
-    """Return the sum in nats for each window of ``group``; ``losses`` are pieces (k,) of those of its scored tokens."""
-    parts = torch.cat(list(losses)).double().split([span.end - span.first for span in group])
-    # Moved together: a GPU is waited for once.
-    sums: list[float] = torch.stack([part.sum() for part in parts]).tolist()
-    return sums
+def on_host(sums: Sequence[torch.Tensor]) -> list[float]:
+    """Return the numbers in ``sums``, each (k,) float64, in one list: a GPU is waited for once, not at each batch."""
+    found: list[float] = torch.cat(list(sums)).tolist()
+    return found

@@ -7,62 +7,65 @@ these a few rows at a time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Literal, TypeVar, cast
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Literal, cast
 
 import torch
 from torch import nn
+
+from bitlaw.models.compiled import is_compiled
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from bitlaw.evaluation.spans import Span
 
-F = TypeVar("F", bound=Callable[..., object])
-
 # Logits are made for this many numbers at a time, on a CPU so that they stay in its cache, on a GPU so that it has
 # enough to do; but for this many rows at least, as a product with fewer is slowed down by reading the head's weights.
-# So a vocabulary of 256k takes 64 MiB.
-CHUNK, CHUNK_ON_GPU, ROWS = 2**18, 2**25, 64
+# So a vocabulary of 256k takes 64 MiB on a CPU. Rows beyond a multiple of this are a product's tile for themselves.
+CHUNK, CHUNK_ON_GPU, ROWS, ROWS_ON_GPU = 2**18, 2**26, 64, 256
 
 
 class Scorer:
     """Runs a model in two steps: ``states`` of the scored tokens, and logits of some of these, see ``logits``.
 
-    That both steps make the model's own logits is checked on one token of each window. A model of which neither
-    ``head(hidden)`` nor the head with what follows it does is asked for all logits of a window at once instead; its
-    states are then the logits.
+    That both steps make the model's own logits is checked on one token of each window of the first batch that has a
+    logit which is a number: it is a matter of the model's code, not of the tokens, and a GPU has to be waited for. A
+    model of which neither ``head(hidden)`` nor the head with what follows it does is asked for all logits of a window
+    at once instead; its states are then the logits.
 
     Args:
-        model: a causal language model in evaluation mode.
+        model: a causal language model in evaluation mode; its code and its hooks stay as they are meanwhile.
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
         self.model = model
         self.head = cast("nn.Module | None", model.get_output_embeddings())
         self.ends_with: Literal["head", "tail", "nothing"] = "head" if self.head is not None else "nothing"
-        self.compiled = getattr(model.base_model, "_compiled_call_impl", None) is not None
+        self._checked = False
+        self.compiled = is_compiled(model)
         self._shape: tuple[int, ...] = (0, 0)
 
-    def states(self, ids: torch.Tensor, group: Sequence[Span]) -> list[torch.Tensor]:
-        """Return for each window what logits of its scored tokens follow from, (scored, width), by ``logits``.
+    def states(self, ids: torch.Tensor, group: Sequence[Span]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return what logits of the scored tokens follow from, by ``logits``, and these tokens.
 
         Args:
             ids: (n,) int64, the whole text, on the model's device.
-            group: windows of one length.
+            group: windows of one length, one stride apart; see ``spans.batches``.
+
+        Returns:
+            (scored, width) and (scored,) int64, window after window.
         """
-        inputs = torch.stack([ids[span.begin : span.end] for span in group])
+        inputs = windows(ids, group)
+        targets = _scored(inputs, group, 0)
         if self.compiled:
             inputs = self._filled(inputs)
-        hidden = self._hidden(inputs) if self.ends_with != "nothing" else None
-        if hidden is None:
+        found: torch.Tensor | list[torch.Tensor] | None = self._hidden(inputs) if self.ends_with != "nothing" else None
+        if found is None:
             self.ends_with = "nothing"
-            found = [self.model(input_ids=one[None], use_cache=False).logits[0] for one in inputs]
-        else:
-            found = list(hidden)
+            found = [self.model(input_ids=one[None], use_cache=False).logits[0] for one in inputs[: len(group)]]
         # The row before a token predicts it.
-        pairs = zip(found[: len(group)], group, strict=True)
-        return [rows[span.first - span.begin - 1 : span.end - span.begin - 1] for rows, span in pairs]
+        return _scored(found, group, 1), targets
 
     def _filled(self, inputs: torch.Tensor) -> torch.Tensor:
         """Return ``inputs`` with tokens behind its windows and windows behind its last one, up to the largest shape.
@@ -71,16 +74,17 @@ class Scorer:
         """
         rows, columns = inputs.shape
         self._shape = (max(rows, self._shape[0]), max(columns, self._shape[1]))
+        if self._shape == (rows, columns):
+            return inputs
         return nn.functional.pad(inputs, (0, self._shape[1] - columns, 0, self._shape[0] - rows))
-
-    def fused(self, function: F) -> F:
-        """Return ``function``, compiled if the model is."""
-        return cast("F", torch.compile(function)) if self.compiled else function
 
     def chunks(self, *rows: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
         """Yield ``rows``, all of one length, as pieces whose logits may be made at once."""
-        chunk = CHUNK if self.model.device.type == "cpu" else CHUNK_ON_GPU
-        step = max(ROWS, chunk // int(self.model.config.get_text_config().vocab_size))
+        vocabulary = int(self.model.config.get_text_config().vocab_size)
+        if self.model.device.type == "cpu":
+            step = max(ROWS, CHUNK // vocabulary)
+        else:
+            step = max(ROWS_ON_GPU, CHUNK_ON_GPU // vocabulary // ROWS_ON_GPU * ROWS_ON_GPU)
         yield from zip(*(row.split(step) for row in rows), strict=True)
 
     def logits(self, states: torch.Tensor) -> torch.Tensor:
@@ -113,10 +117,13 @@ class Scorer:
             handle.remove()
         if len(seen) != 1 or seen[0].shape[:2] != inputs.shape:
             return None
+        if self._checked:
+            return seen[0]
         for name, end in (("head", self._head), ("tail", self._tail)):
             made = end(seen[0][:, :1])
             if made.shape == logits.shape and torch.allclose(logits, made, rtol=0, atol=0, equal_nan=True):
                 self.ends_with = cast('Literal["head", "tail"]', name)
+                self._checked = not bool(made.isnan().all())
                 return seen[0]
         return None
 
@@ -129,3 +136,26 @@ class Scorer:
             return cast("torch.Tensor", self.model(input_ids=token, use_cache=False).logits)
         finally:
             handle.remove()
+
+
+def windows(ids: torch.Tensor, group: Sequence[Span]) -> torch.Tensor:
+    """Return the tokens of ``group``, (windows, length); for arguments see ``Scorer.states``."""
+    step = group[1].begin - group[0].begin if len(group) > 1 else 1
+    whole = ids[group[0].begin : group[-1].end]
+    return whole.unfold(0, group[0].end - group[0].begin, step).contiguous()
+
+
+def _scored(rows: torch.Tensor | list[torch.Tensor], group: Sequence[Span], before: int) -> torch.Tensor:
+    """Return what belongs to the scored tokens of ``group``, (scored, ...), or to the tokens ``before`` these.
+
+    Args:
+        rows: of all tokens, (windows, length, ...), or a list of (length, ...); may have more behind these.
+        group: the windows.
+        before: how many tokens before.
+    """
+    first = [span.first - span.begin - before for span in group]
+    last = group[0].end - group[0].begin - before
+    if isinstance(rows, torch.Tensor) and len(set(first)) == 1:
+        # A copy, which holds no memory but its own.
+        return rows[: len(group), first[0] : last].clone(memory_format=torch.contiguous_format).flatten(0, 1)
+    return torch.cat([row[start:last] for row, start in zip(rows, first, strict=False)])

@@ -33,7 +33,7 @@ def load_model(location: Mapping[str, Any], dtype: str = "float32", *, compiled:
         location: ``pretrained`` (folder or hub repository), ``revision``, ``trust_remote_code``, and ``device``: where
             to put it (``auto``, ``cpu``, ``cuda``, ``cuda:1``; by default the CPU).
         dtype: ``float32``, ``bfloat16`` or ``float16``; weights are converted to it.
-        compiled: whether all but its head goes through ``torch.compile``, for inputs of one shape.
+        compiled: whether its blocks go through ``torch.compile``, for inputs of one shape; see ``compile_blocks``.
 
     Raises:
         UserError: the model is not there, is no causal language model, or its weights are incomplete, or there is no
@@ -54,9 +54,9 @@ def load_model(location: Mapping[str, Any], dtype: str = "float32", *, compiled:
     model = _load(folder, dtype, bool(location.get("trust_remote_code")))
     torch.nn.Module.to(model, device).eval().requires_grad_(False)
     if compiled:
-        if model.base_model is model:
-            raise UserError(f"{type(model).__name__} has no body beside its head that could be compiled")
-        torch.nn.Module.compile(model.base_model, dynamic=False)
+        from bitlaw.models.compiled import compile_blocks
+
+        compile_blocks(model)
     _models[key] = (model, _state(model))
     return model
 

@@ -95,10 +95,29 @@ def test_logits_are_never_made_for_the_whole_batch(family: str, monkeypatch: pyt
 def test_how_a_model_ends_is_found_out(family: str, end: str) -> None:
     scorer, ids = Scorer(tiny_model(family)), text(16)
     with torch.no_grad():
-        (states,) = scorer.states(ids, [Span(0, 1, 16)])
+        states, targets = scorer.states(ids, [Span(0, 1, 16)])
+        assert torch.equal(targets, ids[1:])
         expected = scorer.model(ids[None]).logits[0, :-1]
         assert scorer.ends_with == end
         assert torch.allclose(scorer.logits(states), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2"])
+def test_how_a_model_ends_is_looked_at_once(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And again as long as all that it gave was NaN, which every end equals."""
+    model, ids, looks = tiny_model(family), text(100), []
+    equal = torch.allclose
+    monkeypatch.setattr(torch, "allclose", lambda *args, **how: looks.append(1) or equal(*args, **how))
+    plain = nll(model, ids, 16, 16, 2)
+    assert len(looks) == (1 if family == "llama" else 2)
+    looks.clear()
+    with torch.no_grad():
+        embedding = model.model.embed_tokens.weight = torch.nn.Parameter(model.model.embed_tokens.weight.clone())
+        embedding[ids[:20]] = math.nan  # the first window, and tokens of others
+    loss = nll(model, ids, 16, 16, 1)
+    assert len(looks) > 1
+    finite = [i for i, total in enumerate(loss.sums) if math.isfinite(total)]
+    assert finite and [loss.sums[i] for i in finite] == pytest.approx([plain.sums[i] for i in finite], abs=1e-3)
 
 
 def test_a_model_that_ends_otherwise_is_asked_for_all_its_logits() -> None:
