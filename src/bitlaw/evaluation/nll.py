@@ -64,8 +64,10 @@ def nll(model: PreTrainedModel, token_ids: torch.Tensor, window: int, stride: in
     scorer = Scorer(model)
     sums: list[torch.Tensor] = []
     for group in batches(windows, batch):
-        chunks = scorer.chunks(*scorer.states(ids, group))
-        sums.append(window_sums([token_losses(scorer.raw_logits(rows), target) for rows, target in chunks], group))
+        losses = [
+            token_losses(scorer.raw_logits(rows), target) for rows, target in scorer.chunks(*scorer.states(ids, group))
+        ]
+        sums.append(window_sums(losses, group))
     return WindowLoss(windows, on_host(sums))
 
 
