@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 
@@ -39,9 +40,12 @@ def pack(codes: Tensor, bits: int) -> Tensor:
         raise TypeError(f"codes must be int8 or uint8, not {codes.dtype}")
     count = codes.numel()
     groups = pad(codes.reshape(-1), (0, -count % 8)).view(-1, 8)
-    words = torch.zeros(len(groups), dtype=torch.int64, device=codes.device)
-    for lane in range(8):  # lane by lane, so that no eightfold int64 copy of the codes is made
-        words |= (groups[:, lane].to(torch.int64) & (1 << bits) - 1) << lane * bits
+    if codes.is_cuda:  # in a few launches; there is room for an eightfold copy of one matrix
+        words = ((groups.to(torch.int64) & (1 << bits) - 1) << _lanes(bits, codes.device)).sum(1)
+    else:
+        words = torch.zeros(len(groups), dtype=torch.int64)
+        for lane in range(8):  # lane by lane, so that no such copy is made
+            words |= (groups[:, lane].to(torch.int64) & (1 << bits) - 1) << lane * bits
     return words.view(torch.uint8).view(-1, 8)[:, :bits].reshape(-1)[: packed_size(count, bits)].clone()
 
 
@@ -71,12 +75,22 @@ def unpack(packed: Tensor, bits: int, count: int, *, signed: bool) -> Tensor:
     groups = -(-count // 8)
     full = pad(packed, (0, groups * bits - len(packed))).view(groups, bits)
     words = pad(full, (0, 8 - bits)).contiguous().view(-1).view(torch.int64)
-    codes = torch.empty((groups, 8), dtype=torch.int8 if signed else torch.uint8, device=packed.device)
-    sign = 1 << bits - 1 if signed else 0
+    dtype, sign = (torch.int8, 1 << bits - 1) if signed else (torch.uint8, 0)
+    # (v ^ sign) - sign extends the sign bit of a k-bit two's complement number.
+    if packed.is_cuda:
+        found = ((words[:, None] >> _lanes(bits, packed.device) & (1 << bits) - 1) ^ sign) - sign
+        return found.to(dtype).view(-1)[:count].clone()
+    codes = torch.empty((groups, 8), dtype=dtype)
     for lane in range(8):
-        # (v ^ sign) - sign extends the sign bit of a k-bit two's complement number.
         codes[:, lane] = ((words >> lane * bits & (1 << bits) - 1) ^ sign) - sign
     return codes.view(-1)[:count].clone()
+
+
+def _lanes(bits: int, device: torch.device) -> Tensor:
+    """Return where each of eight codes begins in their word, ``(8,)`` int64."""
+    import torch
+
+    return torch.arange(0, 8 * bits, bits, device=device)
 
 
 def _check_bits(bits: int) -> None:

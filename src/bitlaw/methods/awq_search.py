@@ -119,11 +119,17 @@ class Search:
         """Return ``e H_bb e^T`` for the part e of each row of ``error`` in each block b, in the shape of the scales."""
         if self.fmt.block == "none":
             return (error @ self.hessian).mul_(error).sum().reshape(1, 1)
-        parts = []
-        for columns in _blocks(self.fmt, error.shape[1]):
-            part = error[:, columns]
-            parts.append((part @ self.hessian[columns, columns]).mul_(part).sum(1))
-        return torch.stack(parts, 1)
+        width = self.fmt.width(error.shape[1])
+        full = error.shape[1] // width * width
+        # All blocks of full width together: one by one they would take a launch each.
+        e = error[:, :full].unflatten(1, (-1, width)).transpose(0, 1)
+        h = self.hessian[:full, :full].unflatten(1, (-1, width)).unflatten(0, (-1, width)).diagonal(dim1=0, dim2=2)
+        found: Tensor = (e @ h.permute(2, 0, 1)).mul_(e).sum(2).T
+        if full == error.shape[1]:
+            return found
+        rest = error[:, full:]
+        ragged = (rest @ self.hessian[full:, full:]).mul_(rest).sum(1, keepdim=True)
+        return torch.cat([found, ragged], 1)
 
 
 def reduce_blocks(fmt: Format, w: Tensor, reduce: Any) -> Tensor:
@@ -131,19 +137,16 @@ def reduce_blocks(fmt: Format, w: Tensor, reduce: Any) -> Tensor:
     if fmt.block == "none":
         found: Tensor = reduce(w).reshape(1, 1)
         return found
-    return torch.stack([reduce(w[:, columns], 1) for columns in _blocks(fmt, w.shape[1])], 1)
+    width = fmt.width(w.shape[1])
+    full = w.shape[1] // width * width
+    parts = [reduce(w[:, :full].unflatten(1, (-1, width)), 2)]
+    return torch.cat([*parts, *([reduce(w[:, full:], 1, keepdim=True)] if full < w.shape[1] else [])], 1)
 
 
 def clamped(fmt: Format, w: Tensor, ranges: Tensor) -> Tensor:
     """Return ``w`` (out, in) with each block cut off at its range, (out, blocks)."""
     wide = ranges if fmt.block == "none" else ranges.repeat_interleave(fmt.width(w.shape[1]), 1)[:, : w.shape[1]]
     return w.clamp(-wide, wide)
-
-
-def _blocks(fmt: Format, columns: int) -> Iterator[slice]:
-    width = fmt.width(columns)
-    for start in range(0, columns, width):
-        yield slice(start, min(start + width, columns))
 
 
 def _ratio(error: float, energy: float) -> float:

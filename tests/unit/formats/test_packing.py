@@ -44,3 +44,15 @@ def test_what_does_not_fit_is_an_error() -> None:
         pack(torch.zeros(3, dtype=torch.int64), 4)
     with pytest.raises(ValueError, match="10 codes of 3 bits take 4 bytes"):
         unpack(torch.zeros(5, dtype=torch.uint8), 3, 10, signed=True)
+
+
+@pytest.mark.parametrize("bits", range(1, 9))
+@pytest.mark.parametrize("signed", [True, False])
+def test_a_gpu_packs_the_same_bytes(bits: int, signed: bool) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("no GPU here")
+    least, dtype = (-(1 << bits - 1), torch.int8) if signed else (0, torch.uint8)
+    codes = torch.randint(least, least + (1 << bits), (37, 29), generator=torch.Generator().manual_seed(bits)).to(dtype)
+    packed = pack(codes.cuda(), bits)
+    assert torch.equal(packed.cpu(), pack(codes, bits))
+    assert torch.equal(unpack(packed, bits, codes.numel(), signed=signed).cpu(), codes.flatten())
