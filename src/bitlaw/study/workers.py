@@ -47,7 +47,7 @@ def make_in(
 ) -> Iterator[tuple[str, Exception]]:
     """Make ``groups`` of orders, each in one of ``workers`` processes.
 
-    On a machine with GPUs the processes take these in turn. An interrupt ends all of them: what is made stays.
+    On a machine with GPUs each has as many processes as the others. An interrupt ends all of them: what is made stays.
 
     Args:
         workers: how many processes.
@@ -61,15 +61,17 @@ def make_in(
     """
     context = multiprocessing.get_context("spawn")  # a process that has used a GPU cannot be forked
     count = context.Value("q", 0)
-    numbers = context.SimpleQueue()
-    gpus = _gpus()
-    for number in range(workers):
-        numbers.put(gpus[number % len(gpus)] if gpus else None)
-    start = (count, numbers, os.getpid())
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=start)
+    gpus = (_gpus() or [None])[:workers]
+    pools = []
+    for number, gpu in enumerate(gpus):
+        size = len(range(number, workers, len(gpus)))
+        start = (count, gpu, os.getpid())
+        pools.append(ProcessPoolExecutor(size, mp_context=context, initializer=_begin, initargs=start))
     try:
         waiting: set[Future[list[tuple[str, str, str | None]]]] = {
-            pool.submit(_work, list(group), root, hold) for group in groups
+            # Dealt out like cards, so that each GPU gets as many large models as the others.
+            pools[number % len(pools)].submit(_work, list(group), root, hold)
+            for number, group in enumerate(groups)
         }
         while waiting:
             done, waiting = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
@@ -78,30 +80,31 @@ def make_in(
                 yield from ((path, _error(text, place)) for path, text, place in future.result())
     except BaseException:
         # Children of an interrupted run would go on with what they have begun.
-        for process in list(pool._processes.values()):
+        for process in [process for pool in pools for process in list(pool._processes.values())]:
             process.terminate()
         raise
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        for pool in pools:
+            pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _error(text: str, place: str | None) -> Exception:
     return RuntimeError(text) if place is None else UserError(text, place=place or None)
 
 
-def _gpus() -> list[str]:
+def _gpus() -> list[str | None]:
     """Return the GPUs that this process may use, as ``CUDA_VISIBLE_DEVICES`` names them."""
     import torch
 
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     # Counting them does not begin to use them.
-    return named.split(",") if named else [str(number) for number in range(torch.cuda.device_count())]
+    return [*named.split(",")] if named else [str(number) for number in range(torch.cuda.device_count())]
 
 
-def _begin(count: Synchronized[int], numbers: Any, parent: int) -> None:
+def _begin(count: Synchronized[int], gpu: str | None, parent: int) -> None:
     """Prepare a process: its GPU, the counter that all share, and its end when that of ``parent`` comes."""
     _shared["made"] = count
-    if (gpu := numbers.get()) is not None:
+    if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the parent ends this process
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
