@@ -31,8 +31,8 @@ demo: .venv/ready  ## run the study of params.yaml (the embedded demo) and make 
 test: .venv/ready  ## run all tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-test-quick: .venv/ready  ## run the tests that start neither Snakemake nor a browser nor SLURM
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not workflow and not browser and not cluster'
+test-quick: .venv/ready  ## run the tests that start neither Snakemake nor a browser nor SLURM nor an installation
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not workflow and not browser and not cluster and not install'
 
 parity: .venv-parity/ready  ## compare formats and GPTQ with other packages, bit for bit
 	.venv-parity/bin/python -m pytest -n 2 tests/parity

@@ -1,9 +1,9 @@
-"""The code blocks of a page, with the comment above each that says where a test runs it, or why none does.
+"""The code blocks of a page, with the comment above each that says where a test runs it.
 
 ``<!-- run: PLACE -->`` names a place of the tests; the blocks of a page with one place run there one after the other,
-as a reader would type them. What follows a semicolon changes a block for the test, where its own words could not run:
-``A is B`` puts other words in their place, ``not LINE: REASON`` leaves a line out. ``<!-- not run: REASON -->`` leaves
-out a block. ``<!-- file: PLACE: PATH -->`` above a block of any language writes it into a file.
+as a reader would type them. ``A is B`` behind a semicolon puts other words into a block for the test, where its own
+could not run. ``<!-- file: PLACE: PATH -->`` above a block of any language writes it into a file. There is no mark for
+a block that is not run: what cannot be run does not belong on these pages.
 """
 
 from __future__ import annotations
@@ -11,18 +11,24 @@ from __future__ import annotations
 import re
 import shlex
 import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from projects import REPOSITORY
 
+_FOLDERS = [REPOSITORY / "docs" / name for name in ("tutorial", "howto")]
+_FILES = [REPOSITORY / "README.md", *(path for folder in _FOLDERS for path in sorted(folder.glob("*.md")))]
+PAGES = [str(path.relative_to(REPOSITORY)) for path in _FILES]
+"""The pages whose every command is run, relative to the repository."""
 _BLOCK = re.compile(
-    r"^(?:<!-- (?P<mark>[^\n]*) -->\n)?```(?P<language>\w+)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL
+    r"^(?:<!-- (?P<mark>[^\n]*) -->\n)?```(?P<language>\w*)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL
 )
+_FENCE = re.compile(r"^[ \t>]*(?:```|~~~)", re.MULTILINE)
 RUN = ("sh", "python")
 """Languages whose blocks are commands: each must say where it is run."""
+SHOWN = ("", "json", "yaml")
+"""Languages whose blocks are no commands, such as what a command prints."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +40,7 @@ class Block:
         line: where it begins there.
         language: what stands behind its backquotes.
         code: what is to be run or written, as changed for the test.
-        place: where; ``None`` for a block that is not run.
-        reason: why it is not run.
+        place: where.
         file: where it is written to, if it is not run but written.
     """
 
@@ -43,8 +48,7 @@ class Block:
     line: int
     language: str
     code: str
-    place: str | None
-    reason: str | None = None
+    place: str
     file: str | None = None
 
 
@@ -52,41 +56,37 @@ def blocks(page: str) -> list[Block]:
     """Return the blocks of ``page`` that are commands or files. Fails for one without a mark, or with a wrong one."""
     text = (REPOSITORY / page).read_text("utf-8")
     found = []
+    fences = len(_FENCE.findall(text))
     for match in _BLOCK.finditer(text):
         mark, language, code = match["mark"], match["language"], match["code"]
-        where = f"{page}:{text[: match.start()].count(chr(10)) + 1}"
-        if mark is None or not mark.startswith(("run:", "not run:", "file:")):
-            assert language not in RUN, f"{where}: say above the block where it is run: <!-- run: PLACE -->"
-            continue
-        kind, _, said = mark.partition(": ")
-        place, reason, file = None, None, None
+        line = text[: match.start()].count("\n") + 1
+        where = f"{page}:{line}"
+        fences -= len(_FENCE.findall(match[0]))
+        assert language in (*RUN, *SHOWN), f"{where}: write '{language}' as one of {', '.join(RUN)}"
+        kind, _, said = (mark or "").partition(": ")
         if kind == "run":
+            assert language in RUN, f"{where}: what is run is {' or '.join(RUN)}"
             place, *changes = said.split("; ")
-            code = _changed(code, changes, where)
+            found.append(Block(page, line, language, _changed(code, changes, where), place))
         elif kind == "file":
             place, file = said.split(": ")
+            found.append(Block(page, line, language, code, place, file))
         else:
-            reason = said
-            assert len(reason) > 10, f"{where}: say why it is not run"
-        found.append(Block(page, int(where.rpartition(":")[2]), language, code, place, reason, file))
+            assert language not in RUN, f"{where}: say above the block where it is run: <!-- run: PLACE -->"
+    assert fences == 0, f"{page}: a block is indented, quoted or not closed, so no test would run it"
     return found
 
 
 def _changed(code: str, changes: list[str], where: str) -> str:
     for change in changes:
-        if change.startswith("not "):
-            line, _, reason = change.removeprefix("not ").partition(": ")
-            assert reason and line in code, f"{where}: nothing to leave out: {change}"
-            code = "".join(each for each in code.splitlines(keepends=True) if not each.startswith(line))
-        else:
-            old, _, new = change.partition(" is ")
-            assert new and old in code, f"{where}: nothing to replace: {change}"
-            code = code.replace(old, new)
+        old, _, new = change.partition(" is ")
+        assert new and old in code, f"{where}: nothing to replace: {change}"
+        code = code.replace(old, new)
     return code
 
 
 class Reader:
-    """Somebody who types what a page says, and goes on where the last block ended.
+    """Somebody who types what a page says, and goes on where the last block ended: in its folder, with its variables.
 
     Args:
         folder: where they begin.
@@ -111,16 +111,13 @@ class Reader:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(code, "utf-8")
             return ""
-        ended = Path(self.environment["TMPDIR"]) / "ended-in"
-        script = (
-            code
-            if block.language == "sh"
-            else f"{shlex.quote(sys.executable)} - <<'END_OF_BLOCK'\n{code}END_OF_BLOCK\n"
-        )
+        left = Path(self.environment["TMPDIR"]) / "left-by-block"
+        script = code if block.language == "sh" else f"python - <<'END_OF_BLOCK'\n{code}END_OF_BLOCK\n"
         done = subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", f"{script}\npwd > {shlex.quote(str(ended))}"],
+            ["bash", "-euo", "pipefail", "-c", f"{script}\nenv --null > {shlex.quote(str(left))}"],
             cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=self.seconds,
         )  # fmt: skip
         assert done.returncode == 0, f"{block.page}:{block.line}:\n{code}\n{done.stdout}{done.stderr}"
-        self.folder = Path(ended.read_text("utf-8").strip())
+        self.environment = dict(line.split("=", 1) for line in left.read_text("utf-8").split("\0") if line)
+        self.folder = Path(self.environment["PWD"])
         return done.stdout + done.stderr

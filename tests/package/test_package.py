@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
-import subprocess
 import sys
 import sysconfig
 import tomllib
@@ -17,37 +15,15 @@ import pytest
 import yaml
 
 from projects import REPOSITORY, SMALL, WORDS, ZOO
+from sources import call, committed, copied, done, git
 
 VERSION = "9.8.7"
-
-
-def call(*command: str | Path, where: Path, **env: str) -> subprocess.CompletedProcess[str]:
-    """Run ``command`` without this environment's paths of imports."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "SETUPTOOLS_SCM"))}
-    return subprocess.run(
-        [str(word) for word in command], cwd=where, env=kept | env, capture_output=True, text=True, timeout=300
-    )
-
-
-def done(*command: str | Path, where: Path, **env: str) -> str:
-    ran = call(*command, where=where, **env)
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    return ran.stdout.strip()
 
 
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a copy of what git tracks, or would, without its history and without the zoo but for one model."""
-    if not (REPOSITORY / ".git").exists():
-        pytest.skip("not a checkout of git")
-    copy = tmp_path_factory.mktemp("package") / "sources"
-    for name in done("git", "ls-files", "--cached", "--others", "--exclude-standard", where=REPOSITORY).splitlines():
-        source, target = REPOSITORY / name, copy / name
-        if not source.exists() or (name.startswith("data/zoo/") and not name.startswith("data/zoo/gpt2-0.1m/")):
-            continue
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(source, target, follow_symlinks=False)
-    return copy
+    return copied(tmp_path_factory.mktemp("package") / "sources")
 
 
 def fallback() -> str:
@@ -56,21 +32,12 @@ def fallback() -> str:
     return str(settings["tool"]["setuptools_scm"]["fallback_version"])
 
 
-def git(*arguments: str, where: Path) -> None:
-    me = {
-        f"GIT_{role}_{what}": "tester@example.invalid" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")
-    }
-    done("git", *arguments, where=where, **me)
-
-
 @pytest.fixture(scope="module")
 def built(sources: Path) -> Path:
     """Return the folder with the sdist of a tagged commit and the wheel that was built from the sdist."""
     copy = sources.parent / "tagged"
     shutil.copytree(sources, copy, symlinks=True)
-    git("init", "--quiet", where=copy)
-    git("add", "--all", where=copy)
-    git("commit", "--quiet", "--message", "all", where=copy)
+    committed(copy)
     git("tag", f"v{VERSION}", where=copy)
     done(sys.executable, "-m", "build", "--no-isolation", where=copy)
     return copy / "dist"
@@ -189,9 +156,7 @@ def test_without_tags_and_without_git_there_is_a_version(sources: Path) -> None:
     copy = sources.parent / "untagged"
     copy.mkdir()
     shutil.copy2(sources / "pyproject.toml", copy)
-    git("init", "--quiet", where=copy)
-    git("add", "--all", where=copy)
-    git("commit", "--quiet", "--message", "all", where=copy)
+    committed(copy)
     assert re.fullmatch(r"0\.1\.0\.dev1\+g[0-9a-f]+", done(*scm, where=copy))
 
 

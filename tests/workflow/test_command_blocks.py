@@ -14,16 +14,13 @@ from typing import Any
 import pytest
 import yaml
 
-from blocks import Reader, blocks
+from blocks import PAGES, Reader, blocks
 from checkout import Checkout, text
 from hub import files_of, serving, variables
 from projects import REPOSITORY, ZOO
 from remotes import s3
 
-FOLDERS = [REPOSITORY / "docs" / name for name in ("tutorial", "howto")]
-FILES = [REPOSITORY / "README.md", *(path for folder in FOLDERS for path in sorted(folder.glob("*.md")))]
-PAGES = [str(path.relative_to(REPOSITORY)) for path in FILES]
-ELSEWHERE = {"slurm": "tests/cluster/test_slurm.py"}
+ELSEWHERE = {"slurm": "tests/cluster/test_slurm.py", "install": "tests/package/test_install_blocks.py"}
 # The papers' studies, thinned out until a test can run them, as the scale that the pages name.
 THIN: Mapping[str, Any] = {
     "models": [{"source": "zoo", "name": ["gpt2-0.1m", "llama-0.1m"]}],
@@ -158,7 +155,7 @@ def test_a_page(page: str, finished: Checkout, tmp_path: Path) -> None:
     readers: dict[str, Reader] = {}
     with ExitStack() as stack:
         for block in blocks(page):
-            if block.place is None or block.place in ELSEWHERE:
+            if block.place in ELSEWHERE:
                 continue
             if block.place not in readers:
                 make: Callable[[], Reader] = getattr(Places(tmp_path, finished, stack), block.place)
@@ -169,10 +166,5 @@ def test_a_page(page: str, finished: Checkout, tmp_path: Path) -> None:
 def test_places_that_are_elsewhere_are_used_there() -> None:
     for place, module in ELSEWHERE.items():
         assert f'"{place}"' in (REPOSITORY / module).read_text("utf-8")
-    places = {block.place for page in PAGES for block in blocks(page) if block.place}
+    places = {block.place for page in PAGES for block in blocks(page)}
     assert {place for place in places if not hasattr(Places, place)} == set(ELSEWHERE)
-
-
-def test_what_is_not_run_says_why() -> None:
-    left_out = [block for page in PAGES for block in blocks(page) if block.reason]
-    assert 0 < len(left_out) <= 2, "only what asks a registry is left out"

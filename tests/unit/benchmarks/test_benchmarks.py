@@ -11,9 +11,13 @@ from pathlib import Path
 import pytest
 
 FOLDER = Path(__file__).resolve().parents[3] / "benchmarks"
+LOOP = [f"{FOLDER.parent}/data/zoo/neox-0.1m", *("--evaluation", f"{FOLDER.parent}/README.md")]
+LOOP += ["--calibration", f"{FOLDER.parent}/CONTRIBUTING.md", *("--rtn", "int4_g32_sym"), *("--gptq", "int4_g32_sym")]
+LOOP += ["--tokens", "256", "--window", "64", "--samples", "2", "--length", "32", "--rounds", "1"]
 SMALLEST = {
     "analysis.py": ["--rows", "300", "--laws", "kumar", "--bootstraps", "20"],
     "assignments.py": ["--models", "gpt2-0.1m", "--sets", "2"],
+    "baseline_loop.py": LOOP,
     "divergence.py": ["gpt2-0.1m"],
     "evaluation.py": ["--batch", "1"],
     "fake_quantize.py": ["--size", "256", "--rounds", "1", "mxint4_b32"],
@@ -28,7 +32,7 @@ SMALLEST = {
 
 
 def test_each_benchmark_is_here() -> None:
-    assert set(SMALLEST) == {path.name for path in FOLDER.glob("*.py")} - {"common.py"}
+    assert set(SMALLEST) == {path.name for path in FOLDER.glob("*.py")} - {"common.py", "hand_loop.py"}
 
 
 @pytest.mark.parametrize("name", SMALLEST)

@@ -1,0 +1,270 @@
+"""Cells by the loop that one would write without bitlaw, and by bitlaw: seconds for each cell, and the losses.
+
+Run: ``python benchmarks/baseline_loop.py MODEL ... --evaluation TEXT --calibration TEXT [--grid FORMAT ...]``, on a GPU
+with ``--compile``. A model is a folder in Hugging Face's form, a text a UTF-8 file.
+
+The loop loads the model for each cell, rounds it with other packages, and evaluates it (``hand_loop.py``). bitlaw runs
+the same cells and those of ``--grid`` as a study, ``bitlaw run --missing --until evaluate`` in this process, each round
+into a new folder; its time is that of the whole study, the unquantized model, calibration and files included, by the
+number of quantized cells.
+
+Both sides see the same tokens. The loop's are made before its clock runs, for a careful user keeps them; what its own
+tokenizer takes is printed beside. The round that loads and compiles comes first and is not among the medians. Losses
+differ by the order of sums, and for ``asym`` by single zero points that are ties.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import statistics
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import chdir, redirect_stdout
+from dataclasses import dataclass, field
+from functools import partial
+from io import StringIO
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from common import machine, package, save, table, versions
+from hand_loop import PARTS, Task, block_of, linears, loop_cell
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.pytorch_utils import Conv1D
+from transformers.utils.logging import disable_progress_bar
+
+from bitlaw.artifacts import read_json
+from bitlaw.cli.main import main as bitlaw
+from bitlaw.formats.grammar import expand
+from bitlaw.models.calibration import sample_windows
+
+PACKAGES = ("transformers", "compressed-tensors", "torchao", "llmcompressor")
+RTN = ["int4_g128_sym", "int4_g128_asym", "int3_g64_sym", "int8_g128_sym", "mxfp4_e2m1_b32_even"]
+GPTQ = ["int4_g128_sym", "int4_g128_asym", "int3_g64_sym"]
+METHODS: Mapping[str, Any] = {
+    "rtn": "rtn",
+    "gptq": {"name": "gptq", "static_groups": True},
+    "gptq, sequential": {"name": "gptq", "static_groups": True, "sequential": True},
+}
+"""By the name in the table. llm-compressor's GPTQ, with scales from the weights as given, means the last one."""
+AIMS = {"rtn": 50, "gptq": 20}
+"""The loop is to take so many times as long on a GPU."""
+
+
+@dataclass
+class Side:
+    """What came of one method on one model: seconds for each cell, and the loss of each format."""
+
+    seconds: list[float] = field(default_factory=list)
+    parts: list[dict[str, float]] = field(default_factory=list)
+    nll: dict[str, float] = field(default_factory=dict)
+
+
+# bitlaw
+
+
+def study(options: argparse.Namespace, task: Task, formats: Sequence[str], method: Any) -> dict[str, Any]:
+    """Return the study that makes the cells of ``formats``."""
+    text = {
+        name: {"source": "file", "path": str(getattr(options, name).resolve())}
+        for name in ("evaluation", "calibration")
+    }
+    dtype = str(task.dtype).removeprefix("torch.")
+    how = {"batch": options.study_batch, "dtype": dtype, "compile": options.compile, "max_tokens": task.ids.numel()}
+    return {
+        "models": [{"source": "path", "path": str(task.model.resolve())}],
+        "formats": list(formats),
+        "methods": [method],
+        "calibration": {"text": text["calibration"], "samples": options.samples, "length": options.length, "seed": 0},
+        "evaluation": {"text": text["evaluation"], "window": options.window, "stride": options.window, **how},
+        "device": options.device,
+    }  # fmt: skip
+
+
+def run_study(content: Mapping[str, Any]) -> tuple[float, dict[str, float]]:
+    """Run a study in a new folder; return the seconds for each of its cells, and the loss by format."""
+    with tempfile.TemporaryDirectory(prefix="bitlaw-loop-") as name, chdir(name), redirect_stdout(StringIO()):
+        Path("studies").mkdir()
+        Path("studies", "cells.yaml").write_text(yaml.safe_dump(dict(content)), "utf-8")
+        Path("params.yaml").write_text("study: cells\n", "utf-8")
+        begin = time.perf_counter()
+        code = bitlaw(["run", "--missing", "--until", "evaluate"])
+        seconds = time.perf_counter() - begin
+        if code:
+            raise SystemExit(f"bitlaw run ended with {code}")
+        cells = [read_json(path) for path in Path("results", "evaluate").rglob("*.json")]
+    losses = {cell["quantized"]["format"]: cell["nll"] for cell in cells if cell["quantized"]}
+    return seconds / len(losses), losses
+
+
+# Both
+
+
+def compare(options: argparse.Namespace, task: Task, name: str) -> tuple[Side, Side]:
+    """Return what the loop and bitlaw make of the method ``name`` on a model, all rounds in turn."""
+    gptq = name != "rtn"
+    formats = options.gptq if gptq else options.rtn
+    # Factors are shared by formats, which a grid shows; with `sequential` there is nothing to share.
+    grid = [] if name == "gptq, sequential" else [each for text in options.grid for each in expand(text)]
+    content = study(options, task, list(dict.fromkeys([*formats, *grid])), METHODS[name])
+    loop, ours = Side(), Side()
+    for _ in range(1 + options.rounds):
+        # bitlaw takes one thread, and on a CPU that is what is compared.
+        torch.set_num_threads((os.cpu_count() or 1) if options.device.startswith("cuda") else 1)
+        for each in formats:
+            loop.nll[each], parts = loop_cell(task, each, gptq=gptq)
+            loop.parts.append(parts)
+        seconds, ours.nll = run_study(content)
+        ours.seconds.append(seconds)
+    loop.seconds = [sum(parts.values()) for parts in loop.parts]
+    return loop, ours
+
+
+def row(name: str, task: Task, loop: Side, ours: Side, tokenizing: float) -> dict[str, Any]:
+    """Return the figures of one method on one model; the first round is left out of the medians."""
+    first = len(loop.nll)
+    each = statistics.median(loop.seconds[first:])
+    found = statistics.median(ours.seconds[1:])
+    return {
+        "model": task.model.name,
+        "method": name,
+        "formats of the loop": len(loop.nll),
+        "cells of bitlaw": len(ours.nll),
+        **{part: statistics.median(parts[part] for parts in loop.parts[first:]) for part in PARTS},
+        "loop": each,
+        "bitlaw": found,
+        "bitlaw, first round": ours.seconds[0],
+        "ratio": each / found,
+        "ratio, tokenizing each cell": (each + tokenizing) / found,
+        "difference": max(abs(loop.nll[one] - ours.nll[one]) for one in loop.nll),
+        "nll": {one: [loop.nll[one], ours.nll[one]] for one in loop.nll},
+    }
+
+
+def prepare(options: argparse.Namespace, model: Path) -> tuple[Task, float]:
+    """Return the task with the tokens of ``model``, and the seconds of its tokenizer on the evaluation's text."""
+    modules = linears(AutoModelForCausalLM.from_pretrained(model))
+    for linear in modules:
+        columns = linear.weight.shape[0 if isinstance(linear, Conv1D) else 1]
+        for name in (*options.rtn, *options.gptq):
+            if columns % block_of(name):
+                raise SystemExit(f"{model}: the packages of the loop cannot round rows of {columns} weights to {name}")
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    text = options.evaluation.read_text("utf-8")
+    begin = time.perf_counter()
+    found = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"][: options.tokens]
+    seconds = time.perf_counter() - begin
+    count = len(found) // options.window * options.window
+    ids = torch.tensor(found[:count], device=options.device).view(-1, options.window)
+    # Where windows begin is not what is compared: both take bitlaw's.
+    calibration = options.calibration.read_text("utf-8")
+    windows = sample_windows(tokenizer, calibration, options.samples, options.length, 0) if options.gptq else ids[:0]
+    conv1d = any(isinstance(module, Conv1D) for module in modules)
+    return Task(model, ids, windows, options.batch, getattr(torch, options.dtype), conv1d), seconds
+
+
+def measure(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Yield a row for each method and model."""
+    names = ["rtn"] if options.rtn else []
+    if options.gptq and package("llmcompressor") is None:
+        print("GPTQ is left out: llmcompressor is not installed\n")
+        options.gptq = []
+    names += ["gptq", "gptq, sequential"] if options.gptq else []
+    tasks = [prepare(options, model) for model in options.models]
+    for name, (task, tokenizing) in product(names, tasks):
+        if name != "rtn" and task.conv1d:
+            print(f"{name} of {task.model.name} is left out: llm-compressor quantizes no Conv1D\n")
+            continue
+        yield row(name, task, *compare(options, task, name), tokenizing)
+
+
+def arguments() -> argparse.Namespace:
+    """Return what the command line says."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    number = partial(parser.add_argument, type=int)
+    parser.add_argument("models", nargs="+", type=Path, metavar="MODEL")
+    parser.add_argument("--evaluation", type=Path, required=True)
+    parser.add_argument("--calibration", type=Path, required=True)
+    parser.add_argument("--rtn", nargs="*", default=RTN, help="formats of both sides")
+    parser.add_argument("--gptq", nargs="*", default=GPTQ, help="formats of both sides; none where these are too slow")
+    parser.add_argument(
+        "--grid", nargs="*", default=[], help="further formats that bitlaw runs, such as mxint{2..8}_b32"
+    )
+    number("--tokens", default=200_000, help="of the evaluation")
+    number("--window", default=256)
+    number("--batch", default=16, help="windows at a time in the loop")
+    number("--study-batch", default=64, help="windows at a time in bitlaw")
+    number("--samples", default=128, help="windows of the calibration")
+    number("--length", default=256, help="tokens in each of them")
+    number("--rounds", default=3)
+    cuda = torch.cuda.is_available()
+    parser.add_argument("--device", default="cuda" if cuda else "cpu")
+    parser.add_argument("--dtype", default="bfloat16" if cuda else "float32", help="of the passes on both sides")
+    parser.add_argument("--compile", action="store_true", help="as `compile: true` in a study")
+    parser.add_argument("--json", type=Path, help="also write the results here")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Print the table."""
+    options = arguments()
+    quiet()
+    where = machine()
+    if options.device.startswith("cuda"):
+        where = f"{torch.cuda.get_device_name(options.device)}; {where}"
+    found = versions(PACKAGES)
+    chosen = json.loads(json.dumps(vars(options), default=str))
+    rows = []
+    for each in measure(options):
+        rows.append(each)
+        print(f"{each['model']}, {each['method']}: {each['ratio']:.3g}x", file=sys.stderr, flush=True)
+        save(options.json, {"machine": where, "packages": found, "options": chosen, "rows": rows})
+    print(f"{where}, " + ", ".join(f"{name} {version}" for name, version in found.items()), end="\n\n")
+    print(show(rows))
+    for method in dict.fromkeys(each["method"] for each in rows):
+        loop, ours = (sum(each[side] for each in rows if each["method"] == method) for side in ("loop", "bitlaw"))
+        said = f"a cell of each model takes {loop:.3g} s by the loop, {ours:.3g} s by bitlaw: {loop / ours:.1f}x"
+        print(f"\n{method}: {said}" + (f", at least {AIMS[method]}x wanted on a GPU" if method in AIMS else ""))
+
+
+def quiet() -> None:
+    """Let the packages say nothing but errors."""
+    warnings.simplefilter("ignore")
+    logging.disable(logging.WARNING)
+    disable_progress_bar()
+    if package("llmcompressor"):  # its import makes loguru talk
+        package("loguru").logger.remove()
+
+
+def show(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the Markdown table."""
+    columns = [
+        "model",
+        "method",
+        "formats of the loop",
+        "cells of bitlaw",
+        *PARTS,
+        "loop",
+        "bitlaw",
+        "bitlaw, first round",
+    ]
+    columns += ["ratio", "ratio, tokenizing each cell", "difference"]
+    units = {
+        **dict.fromkeys((*PARTS, "loop", "bitlaw", "bitlaw, first round"), ", s"),
+        "difference": " in NLL, at most",
+    }
+    cells = [[each[column] for column in columns] for each in rows]
+    text = [[f"{one:.3g}" if isinstance(one, float) else str(one) for one in line] for line in cells]
+    return table([column + units.get(column, "") for column in columns], text)
+
+
+if __name__ == "__main__":
+    main()
