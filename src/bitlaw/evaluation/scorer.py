@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Literal, cast
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
@@ -25,26 +26,36 @@ if TYPE_CHECKING:
 # So a vocabulary of 256k takes 64 MiB on a CPU. Rows beyond a multiple of this are a product's tile for themselves.
 CHUNK, CHUNK_ON_GPU, ROWS, ROWS_ON_GPU = 2**18, 2**26, 64, 256
 
+_End = Literal["head", "tail", "nothing"]
+_ends: WeakKeyDictionary[nn.Module, tuple[tuple[int, ...], _End]] = WeakKeyDictionary()
+"""Of models that have been checked the hooks that they had, and what they end with."""
+
 
 class Scorer:
     """Runs a model in two steps: ``states`` of the scored tokens, and logits of some of these, see ``logits``.
 
     That both steps make the model's own logits is checked on one token of each window of the first batch that has a
-    logit which is a number: it is a matter of the model's code, not of the tokens, and a GPU has to be waited for. A
-    model of which neither ``head(hidden)`` nor the head with what follows it does is asked for all logits of a window
-    at once instead; its states are then the logits.
+    logit which is a number, once for a model with the same hooks: it is a matter of code, not of tokens or of the
+    weights of blocks, and a GPU has to be waited for. A model of which neither ``head(hidden)`` nor the head with what
+    follows it does is asked for all logits of a window at once instead; its states are then the logits.
 
     Args:
-        model: a causal language model in evaluation mode; its code and its hooks stay as they are meanwhile.
+        model: a causal language model in evaluation mode; its hooks stay as they are meanwhile.
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
         self.model = model
         self.head = cast("nn.Module | None", model.get_output_embeddings())
-        self.ends_with: Literal["head", "tail", "nothing"] = "head" if self.head is not None else "nothing"
-        self._checked = False
+        hooks, known = _ends.get(model, ((), "nothing"))
+        self._checked = model in _ends and hooks == self._hooks()
+        self.ends_with: _End = known if self._checked else "head" if self.head is not None else "nothing"
         self.compiled = is_compiled(model)
         self._shape: tuple[int, ...] = (0, 0)
+
+    def _hooks(self) -> tuple[int, ...]:
+        """Return the numbers of the hooks on model and head, which are never given twice."""
+        parts = [part for part in (self.model, self.head) if part is not None]
+        return tuple(number for part in parts for number in (*part._forward_hooks, *part._forward_pre_hooks))
 
     def states(self, ids: torch.Tensor, group: Sequence[Span]) -> tuple[torch.Tensor, torch.Tensor]:
         """Return what logits of the scored tokens follow from, by ``logits``, and these tokens.
@@ -122,8 +133,10 @@ class Scorer:
         for name, end in (("head", self._head), ("tail", self._tail)):
             made = end(seen[0][:, :1])
             if made.shape == logits.shape and torch.allclose(logits, made, rtol=0, atol=0, equal_nan=True):
-                self.ends_with = cast('Literal["head", "tail"]', name)
+                self.ends_with = cast("_End", name)
                 self._checked = not bool(made.isnan().all())
+                if self._checked:
+                    _ends[self.model] = self._hooks(), self.ends_with
                 return seen[0]
         return None
 

@@ -110,7 +110,10 @@ def test_how_a_model_ends_is_looked_at_once(family: str, monkeypatch: pytest.Mon
     monkeypatch.setattr(torch, "allclose", lambda *args, **how: looks.append(1) or equal(*args, **how))
     plain = nll(model, ids, 16, 16, 2)
     assert len(looks) == (1 if family == "llama" else 2)
+    nll(model, ids, 16, 16, 1)
+    assert len(looks) == (1 if family == "llama" else 2)
     looks.clear()
+    model = tiny_model(family)
     with torch.no_grad():
         embedding = model.model.embed_tokens.weight = torch.nn.Parameter(model.model.embed_tokens.weight.clone())
         embedding[ids[:20]] = math.nan  # the first window, and tokens of others
