@@ -37,9 +37,9 @@ def input_scale(absmean: Tensor, exponent: float) -> Tensor:
     return scale.clamp(2.0**-14, 2.0**15).half()
 
 
-def output_error(error: Tensor, hessian: Tensor) -> float:
-    """Return the loss ``tr(E H E^T)`` of the weight errors ``E`` (out, in), H (in, in); summed in float64."""
-    return float((error @ hessian).mul_(error).sum(dtype=torch.float64))
+def output_error(error: Tensor, hessian: Tensor) -> Tensor:
+    """Return the loss ``tr(E H E^T)``, (), of the weight errors ``E`` (out, in), H (in, in); summed in float64."""
+    return (error @ hessian).mul_(error).sum(dtype=torch.float64)
 
 
 @dataclass(frozen=True)
@@ -66,37 +66,48 @@ class Search:
         The information: ``exponent`` of the scale; ``clipped``, the share of blocks with a shrunk range; and the
         relative output errors ``tr(dW H dW^T) / tr(W H W^T)``: ``output_error``, and ``rtn_error`` without any scale.
         """
-        errors = [[self._scaled_error(w, k / self.n_grid) for w in weights] for k in range(self.n_grid)]
+        # A GPU is waited for twice: to choose the scale, and to choose between ranges.
+        found = [[self._scaled_error(w, k / self.n_grid) for w in weights] for k in range(self.n_grid)]
+        errors = torch.stack([torch.stack(each) for each in found]).tolist()
         # NaN, of bad weights, must not decide: then it is the first, which rounds to nearest as they are.
         totals = [math.inf if math.isnan(total := sum(each)) else total for each in errors]
         best = min(range(self.n_grid), key=totals.__getitem__)
         scale = input_scale(self.absmean, best / self.n_grid)
-        for w, plain, unclipped in zip(weights, errors[0], errors[best], strict=True):
-            scaled = w * scale
-            quantized, clipped, error = self.fmt.quantize(scaled), 0.0, unclipped
-            if clip:
-                ranges, share = self.ranges(scaled, scale)
-                tried = self.fmt.quantize(clamped(self.fmt, scaled, ranges))
-                lower = output_error(self._weight(tried, scale) - w, self.hessian)
-                # Blocks are searched one by one; together they may do harm.
-                if lower < error:
-                    quantized, clipped, error = tried, share, lower
-            energy = output_error(w, self.hessian)
+        tried = [self._tried(w, w * scale, scale, clip=clip) for w in weights]
+        told = torch.stack([numbers for _, numbers in tried]).tolist()
+        rows = zip(weights, errors[0], errors[best], tried, told, strict=True)
+        for w, plain, unclipped, (clipped, _), (lower, share, energy) in rows:
+            # Blocks are searched one by one; together they may do harm.
+            better = clipped is not None and lower < unclipped
+            quantized = clipped if clipped is not None and better else self.fmt.quantize(w * scale)
             info = {
                 "exponent": best / self.n_grid,
-                "clipped": clipped,
-                "output_error": _ratio(error, energy),
+                "clipped": share if better else 0.0,
+                "output_error": _ratio(lower if better else unclipped, energy),
                 "rtn_error": _ratio(plain, energy),
             }
             yield StoredLinear(quantized, input_scale=scale.clone()), info
 
-    def ranges(self, scaled: Tensor, scale: Tensor) -> tuple[Tensor, float]:
+    def _tried(self, w: Tensor, scaled: Tensor, scale: Tensor, *, clip: bool) -> tuple[Quantized | None, Tensor]:
+        """Return ``scaled`` with the best ranges if there is to ``clip``, and three numbers, (3,) float64.
+
+        These are its output error, the share of its blocks with a shrunk range, and ``tr(W H W^T)``.
+        """
+        energy = output_error(w, self.hessian)
+        if not clip:
+            return None, torch.stack([energy * torch.nan, energy * 0, energy])
+        ranges, share = self.ranges(scaled, scale)
+        quantized = self.fmt.quantize(clamped(self.fmt, scaled, ranges))
+        lower = output_error(self._weight(quantized, scale) - w, self.hessian)
+        return quantized, torch.stack([lower, share.double(), energy])
+
+    def ranges(self, scaled: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
         """Return the best range of each block of ``scaled`` (the weights times ``scale``), and how many are shrunk.
 
         A block's error is that of the outputs when all other blocks are exact: its own part of the Hessian decides.
 
         Returns:
-            The largest magnitude that is kept, in the shape of the blocks' scales; and the share below the whole.
+            The largest magnitude that is kept, in the shape of the blocks' scales; and the share below the whole, ().
         """
         whole = reduce_blocks(self.fmt, scaled.abs(), torch.amax)
         ranges, least = whole.clone(), torch.full_like(whole, torch.inf)
@@ -106,9 +117,9 @@ class Search:
             found = self._block_errors(error)
             better = found < least
             ranges, least = tried.where(better, ranges), found.where(better, least)
-        return ranges, float((ranges < whole).float().mean())
+        return ranges, (ranges < whole).float().mean()
 
-    def _scaled_error(self, w: Tensor, exponent: float) -> float:
+    def _scaled_error(self, w: Tensor, exponent: float) -> Tensor:
         scale = input_scale(self.absmean, exponent)
         return output_error(self.fmt.fake_quantize(w * scale).div_(scale).sub_(w), self.hessian)
 

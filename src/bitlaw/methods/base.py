@@ -75,7 +75,8 @@ class Method:
             inputs: what is known of the layer's inputs.
 
         Returns:
-            The quantized matrix, and plain JSON values (which may be NaN) by name.
+            The quantized matrix, and plain JSON values (which may be NaN) by name. A number may be a tensor without
+            dimensions: the quantize stage fetches those of all linears together, for each costs a wait for a GPU.
         """
         # A method overrides this or ``quantize_model``, which is the only caller here.
         raise NotImplementedError(f"{type(self).__name__} rounds whole models only")

@@ -60,7 +60,7 @@ def factor_from(tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> Fac
 
     Args:
         tensors: ``upper``, ``order``, ``dead``.
-        record: ``damping``, ``damping_tries``, ``shift``.
+        record: as ``record_of`` gives it.
 
     Raises:
         ValueError: the parts' sizes do not fit each other.
@@ -82,12 +82,15 @@ def factor_from(tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> Fac
         damping=record["damping"],
         damping_tries=record["damping_tries"],
         shift=record["shift"],
+        dead_columns=record["dead_columns"],
+        in_order=record["in_order"],
     )
 
 
 def record_of(factor: Factor) -> dict[str, Any]:
     """Return what is worth knowing of ``factor`` in plain JSON values."""
-    return {"damping": factor.damping, "damping_tries": factor.damping_tries, "shift": factor.shift}
+    names = ("damping", "damping_tries", "shift", "dead_columns", "in_order")
+    return {name: getattr(factor, name) for name in names}
 
 
 def inputs(tensors: Mapping[str, Tensor], result: Mapping[str, Any]) -> Callable[[str], Inputs]:

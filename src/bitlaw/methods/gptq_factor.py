@@ -39,6 +39,8 @@ class Factor:
         damping: d, as used.
         damping_tries: 1 unless factorizations failed, each failure multiplying d by ``DAMPING_FACTOR``.
         shift: ``d mean(diag H')``.
+        dead_columns: how many are dead. Known here, for asking a GPU takes longer than rounding a small matrix.
+        in_order: whether the columns are worked on from left to right.
     """
 
     upper: Tensor
@@ -47,6 +49,8 @@ class Factor:
     damping: float
     damping_tries: int
     shift: float
+    dead_columns: int
+    in_order: bool
 
     def to(self, device: torch.device) -> Factor:
         """Return the same with all tensors on ``device``."""
@@ -88,7 +92,7 @@ def factorize(h: Tensor, damping: float, act_order: bool) -> Factor:
         if failed == 0:
             upper = _inverse_of_upper(lower.flip(0, 1))
             if bool(torch.isfinite(upper).all()):
-                return Factor(upper, order, dead, used, tries, used * mean)
+                return Factor(upper, order, dead, used, tries, used * mean, int(dead.sum()), not act_order)
     raise HessianError(
         f"the Hessian is not positive definite, even with a damping of {used:g} of its mean diagonal "
         f"({DAMPING_TRIES} tries): is it symmetric, and made of enough calibration samples?"

@@ -58,7 +58,8 @@ def solve(
 
     Returns:
         The quantized matrix, and: ``damping`` as used; ``damping_tries``; ``damping_factor``; ``dead_columns``, how
-        many; ``proxy_loss``, ``tr((W - Q) H (W - Q)^T) / energy``, ``None`` without ``energy``.
+        many; ``proxy_loss``, ``tr((W - Q) H (W - Q)^T) / energy``, a float64 tensor without dimensions on the weights'
+        device, ``None`` without ``energy``.
 
     Raises:
         ValueError: if the shapes do not fit, or for ``whole_block`` with an order of its own.
@@ -75,24 +76,25 @@ def solve(
         "damping": factor.damping,
         "damping_tries": factor.damping_tries,
         "damping_factor": DAMPING_FACTOR,
-        "dead_columns": int(factor.dead.sum()),
+        "dead_columns": factor.dead_columns,
         "proxy_loss": None if energy is None else _proxy_loss(w, quantized, factor, lost, energy),
     }
 
 
-def _proxy_loss(w: Tensor, quantized: Quantized, factor: Factor, lost: float, energy: float) -> float:
-    """Return ``tr((W - Q) H (W - Q)^T) / energy`` without a product of matrices.
+def _proxy_loss(w: Tensor, quantized: Quantized, factor: Factor, lost: Tensor, energy: float) -> Tensor:
+    """Return ``tr((W - Q) H (W - Q)^T) / energy``, (), without a product of matrices and without waiting for a GPU.
 
     In working order ``W - Q = E U`` with the errors E, so ``|E|^2 = tr((W - Q) (H' + shift I) (W - Q)^T)``; ``lost`` is
     ``|E|^2``. H' differs from H in the dead columns alone, where it has 1 and W counts as zero.
     """
     error = quantized.fmt.dequantize(quantized).sub_(_live(w, factor))
     squares = error.square_().sum(0).double()
-    loss = lost - factor.shift * float(squares.sum()) - float(squares[factor.dead].sum())
-    if loss < 0:  # by rounding
-        loss = 0.0
-    # Without any output there is none to lose; a loss against a total of zero is infinite, not an exception.
-    return loss / energy if energy else 0.0 if loss == 0 else float("inf")
+    loss = lost - factor.shift * squares.sum()
+    if factor.dead_columns:
+        loss = loss - squares[factor.dead].sum()
+    loss = loss.clamp_min(0.0)  # below it by rounding
+    # Without any output there is none to lose; a loss against a total of zero is infinite.
+    return loss / energy if energy else torch.where(loss == 0, 0.0, loss * torch.inf)
 
 
 def _squares(errors: Tensor) -> Tensor:
@@ -112,7 +114,7 @@ def _live(w: Tensor, factor: Factor) -> Tensor:
     """Return ``w`` in float32 with zeros in dead columns; ``w`` itself if that is the same."""
     w = w.detach().float()
     # A product keeps a NaN or an infinity in a dead column visible, where assigning zero would hide it.
-    return w * (~factor.dead).float() if bool(factor.dead.any()) else w
+    return w * (~factor.dead).float() if factor.dead_columns else w
 
 
 class _Work:
@@ -133,8 +135,8 @@ class _Work:
     def __init__(self, w: Tensor, factor: Factor, fmt: Format, static_groups: bool, whole_block: bool) -> None:
         columns = w.shape[1]
         self.fmt, self.upper = fmt, factor.upper
-        order = factor.order.tolist()
-        self.in_order = order == list(range(columns))
+        self.in_order = factor.in_order
+        order = list(range(columns)) if self.in_order else factor.order.tolist()
         if whole_block and not self.in_order:
             raise ValueError("whole_block needs the columns from left to right: act_order must be false")
         live = _live(w, factor)
@@ -153,8 +155,8 @@ class _Work:
         self.turned: dict[str, Tensor] = {}
         self.taken: list[int] = []
 
-    def run(self, block_columns: int, measured: bool) -> float:
-        """Round all columns; return the sum of the squares of the errors if it is ``measured``, or else zero."""
+    def run(self, block_columns: int, measured: bool) -> Tensor:
+        """Round all columns; return the sum of the squares of the errors, (), if it is ``measured``, or else zero."""
         columns = len(self.w)
         if self.whole_block:  # a lazy block is one or more whole blocks
             block_columns = max(1, block_columns // self.width) * self.width
@@ -177,7 +179,7 @@ class _Work:
         self._take_scales()
         if measured and self.w.is_cuda:
             lost.append(_squares(errors))
-        return float(torch.stack(lost).sum()) if lost else 0.0
+        return torch.stack(lost).sum() if lost else self.w.new_zeros((), dtype=torch.float64)
 
     def _spread(self, first: int, last: int, stop: int, errors: Tensor) -> None:
         """Update the columns from ``last`` to ``stop`` by the errors of those from ``first`` to ``last``."""
@@ -202,9 +204,13 @@ class _Work:
 
     def _take_scales(self) -> None:
         """Copy the scales that kernels took to where they belong: once, for copies in the loop would cost launches."""
-        taken = torch.tensor(self.taken, dtype=torch.int64, device=self.w.device)
+        every = len(self.taken) == -(-len(self.w) // self.width)
         for name, part in self.turned.items():
-            self.scales.block[name][:, taken] = part[taken].T
+            if every:
+                self.scales.block[name].copy_(part.T)
+            else:
+                taken = torch.tensor(self.taken, dtype=torch.int64, device=self.w.device)
+                self.scales.block[name][:, taken] = part[taken].T
 
     def _segments(self, start: int, stop: int, reached: set[int]) -> Iterator[tuple[int, int]]:
         """Yield the runs of columns that can be rounded before another scale must be taken, or whole blocks."""

@@ -17,8 +17,9 @@ class FactorizeStage:
 
     Tensors ``upper.<i>`` (float32, the upper triangle of the factor row by row: n(n+1)/2 numbers), ``order.<i>`` (n,)
     int32 and ``dead.<i>`` (n,) bool, for each distinct Hessian. Result: ``of`` (which factor belongs to each linear),
-    ``factors`` (for each ``damping`` as used, ``damping_tries`` and ``shift``, what was added to the diagonal),
-    ``energy`` (``tr(W H W^T)`` by linear) and ``calibration``, the spec of the calibration.
+    ``factors`` (for each ``damping`` as used, ``damping_tries``, ``shift``, what was added to the diagonal,
+    ``dead_columns`` and ``in_order``), ``energy`` (``tr(W H W^T)`` by linear) and ``calibration``, the
+    spec of the calibration.
     """
 
     suffix = ".safetensors"

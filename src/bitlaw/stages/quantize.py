@@ -68,6 +68,7 @@ class Quantize:
         missing = [linear.name for linear in work.linears if linear.name not in known]
         if missing:
             raise UserError(f"{job.spec['method']} left {len(missing)} linears out", place=missing[0])
+        _fetch([info for *_, info in known.values()])
         linears, sums = {}, []
         squares = torch.stack([known[linear.name][2] for linear in work.linears]).tolist()  # a GPU is waited for once
         for linear, (signal, noise, finite) in zip(work.linears, squares, strict=True):
@@ -76,6 +77,17 @@ class Quantize:
             linears[linear.name] = {"shape": list(linear.shape), **sums[-1].told(), **info}
         result = {**_Sums.of(sums).told(), "calibration": calibration, "linears": linears}
         write_tensors(job.out, job.header, tensors, result)
+
+
+def _fetch(infos: Sequence[dict[str, Any]]) -> None:
+    """Put numbers in the place of tensors without dimensions among the values of ``infos``."""
+    import torch
+
+    waiting = [(info, name) for info in infos for name, value in info.items() if isinstance(value, torch.Tensor)]
+    if waiting:
+        numbers = torch.stack([info[name].double() for info, name in waiting]).tolist()
+        for (info, name), number in zip(waiting, numbers, strict=True):
+            info[name] = number
 
 
 def _work(job: Job, method: Method, settings: Any) -> tuple[Work, Mapping[str, Any] | None]:
