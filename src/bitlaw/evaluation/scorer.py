@@ -8,11 +8,13 @@ these a few rows at a time.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal, cast
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
+from transformers import masking_utils
 
 from bitlaw.models.compiled import is_compiled
 
@@ -23,8 +25,9 @@ if TYPE_CHECKING:
 
 # Logits are made for this many numbers at a time, on a CPU so that they stay in its cache, on a GPU so that it has
 # enough to do; but for this many rows at least, as a product with fewer is slowed down by reading the head's weights.
-# So a vocabulary of 256k takes 64 MiB on a CPU. Rows beyond a multiple of this are a product's tile for themselves.
-CHUNK, CHUNK_ON_GPU, ROWS, ROWS_ON_GPU = 2**18, 2**26, 64, 256
+# So a vocabulary of 256k takes 64 MiB on a CPU, and any takes 0.5 GiB on a GPU in 16 bits. Rows beyond a multiple of
+# this are a product's tile for themselves.
+CHUNK, CHUNK_ON_GPU, ROWS, ROWS_ON_GPU = 2**18, 2**28, 64, 256
 
 _End = Literal["head", "tail", "nothing"]
 _ends: WeakKeyDictionary[nn.Module, tuple[tuple[int, ...], _End]] = WeakKeyDictionary()
@@ -123,7 +126,8 @@ class Scorer:
 
         handle = self.head.register_forward_pre_hook(catch)
         try:
-            logits = self.model(input_ids=inputs, use_cache=False).logits
+            with _unpacked():
+                logits = self.model(input_ids=inputs, use_cache=False).logits
         finally:
             handle.remove()
         if len(seen) != 1 or seen[0].shape[:2] != inputs.shape:
@@ -149,6 +153,25 @@ class Scorer:
             return cast("torch.Tensor", self.model(input_ids=token, use_cache=False).logits)
         finally:
             handle.remove()
+
+
+@contextmanager
+def _unpacked() -> Iterator[None]:
+    """Spare a model the look for several texts that are packed into one row: each row here is one window.
+
+    transformers looks at the positions of every batch, and a GPU is waited for each time. It has no switch for that;
+    where it has no such function either, nothing is changed.
+    """
+    name = "find_packed_sequence_indices"
+    own = getattr(masking_utils, name, None)
+    if own is None:
+        yield
+        return
+    setattr(masking_utils, name, lambda position_ids: None)
+    try:
+        yield
+    finally:
+        setattr(masking_utils, name, own)
 
 
 def windows(ids: torch.Tensor, group: Sequence[Span]) -> torch.Tensor:

@@ -198,3 +198,19 @@ def test_impossible_windows() -> None:
     for n, window, stride in ((10, 1, 1), (10, 4, 0), (10, 4, 5), (1, 4, 4), (0, 4, 4)):
         with pytest.raises(UserError):
             spans(n, window, stride)
+
+
+def test_no_batch_is_searched_for_packed_texts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would cost a wait for the GPU; that the losses are the same is in all other tests."""
+    from transformers import masking_utils
+
+    asked: list[int] = []
+    own = masking_utils.find_packed_sequence_indices
+    monkeypatch.setattr(masking_utils, "find_packed_sequence_indices", lambda ids: asked.append(1) or own(ids))
+    counted = masking_utils.find_packed_sequence_indices
+    model, ids = tiny_model("llama"), text(40)
+    nll(model, ids, 16, 16, 2)
+    assert not asked
+    assert masking_utils.find_packed_sequence_indices is counted
+    model(input_ids=ids[None, :16], use_cache=False)
+    assert asked
