@@ -19,12 +19,12 @@ from tiny import tiny_model
 
 def test_a_compiled_model_gives_the_same_losses(tmp_path: Path) -> None:
     tiny_model("llama").save_pretrained(tmp_path)
-    location = {"pretrained": str(tmp_path), "revision": None}
+    location = {"pretrained": str(tmp_path), "revision": None, "device": "auto"}
     plain, compiled = load_model(location), load_model(location, compiled=True)
     assert plain is not compiled  # so that no other job gets one that was compiled
     assert load_model(location) is plain and load_model(location, compiled=True) is compiled
     # A last batch of fewer windows, and a last window that is shorter.
-    ids = torch.randint(0, 320, (5 * 15 + 8,), generator=torch.Generator().manual_seed(0))
+    ids = torch.randint(0, 320, (5 * 15 + 8,), generator=torch.Generator().manual_seed(0)).to(plain.device)
     kinds = []
     for model in (plain, compiled):
         linears = quantizable(model)
