@@ -4,8 +4,8 @@ Run: ``python benchmarks/baseline_loop.py MODEL ... --evaluation TEXT --calibrat
 with ``--compile``. A model is a folder in Hugging Face's form, a text a UTF-8 file.
 
 The loop loads the model for each cell, rounds it with other packages, and evaluates it (``hand_loop.py``). bitlaw runs
-the same cells and those of ``--grid`` as a study, ``bitlaw run --missing --until evaluate`` in this process, each round
-into a new folder; its time is that of the whole study, the unquantized model, calibration and files included, by the
+the same cells and those of ``--grid`` as a study, ``bitlaw run --missing --until evaluate`` in this process, with weights
+held in memory, each round into a new folder; its time is that of the whole study, the unquantized model, calibration and files included, by the
 number of quantized cells.
 
 Both sides see the same tokens. The loop's are made before its clock runs, for a careful user keeps them; what its own
@@ -96,7 +96,7 @@ def run_study(content: Mapping[str, Any]) -> tuple[float, dict[str, float]]:
         Path("studies", "cells.yaml").write_text(yaml.safe_dump(dict(content)), "utf-8")
         Path("params.yaml").write_text("study: cells\n", "utf-8")
         begin = time.perf_counter()
-        code = bitlaw(["run", "--missing", "--until", "evaluate"])
+        code = bitlaw(["run", "--missing", "--until", "evaluate", "--hold", "calibrate,factorize,quantize"])
         seconds = time.perf_counter() - begin
         if code:
             raise SystemExit(f"bitlaw run ended with {code}")

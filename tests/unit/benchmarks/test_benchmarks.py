@@ -18,6 +18,10 @@ SMALLEST = {
     "analysis.py": ["--rows", "300", "--laws", "kumar", "--bootstraps", "20"],
     "assignments.py": ["--models", "gpt2-0.1m", "--sets", "2"],
     "baseline_loop.py": LOOP,
+    "cells.py": [
+        *("--workers", "2", "--models", "gpt2-0.1m", "opt-0.1m", "--formats", "int4_b64"),
+        *("--tokens", "2048", "--samples", "4", "--dtype", "float32"),
+    ],
     "divergence.py": ["gpt2-0.1m"],
     "evaluation.py": ["--batch", "1"],
     "fake_quantize.py": ["--size", "256", "--rounds", "1", "mxint4_b32"],

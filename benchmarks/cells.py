@@ -1,0 +1,116 @@
+"""Cells a second: ``bitlaw run`` on the embedded models with several processes, with and without NVIDIA's MPS.
+
+Run: ``python benchmarks/cells.py [--workers 1 4 8] [--mps] [--models NAME ...] [--tokens N] [--dtype float16]``.
+
+Every model in the formats of ``FORMATS`` by ``rtn`` and ``gptq`` on one text, weights held in memory. What is printed is
+the time from the first cell of all to the last, after a run that is not counted: it compiles kernels. Processes on one
+GPU take turns; with ``--mps`` each number of processes is also measured under MPS, which lets them run at once. The
+server is started for the measurement and stopped behind it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import pydoc_data.topics
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+import yaml
+from common import machine, save, table
+
+from bitlaw.study.load import load_study
+
+FORMATS = ["mxint{2..5}_b32", "int{3,4}_b64", "quantile4_b64", "fp4_e2m1_b64", "int{3..8}_b128"]
+MODELS = ["*-1.6m", "gpt2-0.4m", "llama-0.4m", "opt-0.4m"]
+HOLD = "calibrate,factorize,quantize"
+CONTROL = "nvidia-cuda-mps-control"
+
+
+def study(arguments: argparse.Namespace, text: str) -> dict[str, object]:
+    """Return the study that is run."""
+    return {
+        "models": [{"source": "zoo", "name": arguments.models}],
+        "formats": arguments.formats,
+        "methods": ["rtn", "gptq"],
+        "calibration": {"text": {"source": "file", "path": text}, "samples": arguments.samples, "length": 256},
+        "evaluation": {
+            "text": {"source": "file", "path": text},
+            "window": 256,
+            "stride": 256,
+            "max_tokens": arguments.tokens,
+            "batch": 800,
+            "dtype": arguments.dtype,
+        },
+    }
+
+
+def run(arguments: argparse.Namespace, workers: int, extra: dict[str, str]) -> tuple[int, float]:
+    """Return the number of cells that a run in a new folder makes, and the seconds between the first and the last."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        (root / "studies").mkdir()
+        (root / "params.yaml").write_text("study: cells\n", "utf-8")
+        topics = "\n".join(pydoc_data.topics.topics.values())
+        (root / "text.txt").write_text(topics * -(-arguments.tokens * 8 // len(topics)), "utf-8")
+        (root / "studies" / "cells.yaml").write_text(yaml.safe_dump(study(arguments, "text.txt")), "utf-8")
+        load_study(root)  # a mistake is told before anything runs
+        command = [sys.executable, "-m", "bitlaw", "run", "--workers", str(workers), "--hold", HOLD]
+        subprocess.run([*command, "--until", "evaluate"], cwd=root, check=True, capture_output=True, env=extra)
+        times = sorted(path.stat().st_mtime for path in (root / "results" / "evaluate").rglob("*.json"))
+        return len(times), times[-1] - times[0]
+
+
+@contextmanager
+def mps(wanted: bool) -> Iterator[dict[str, str]]:
+    """Give the variables of processes that shall share a GPU, with MPS running if it is ``wanted``."""
+    if not wanted:
+        yield dict(os.environ)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        where = {"CUDA_MPS_PIPE_DIRECTORY": folder, "CUDA_MPS_LOG_DIRECTORY": folder}
+        env = {**os.environ, **where}
+        subprocess.run([CONTROL, "-d"], env=env, check=True, capture_output=True)
+        try:
+            yield env
+        finally:
+            subprocess.run([CONTROL], input="quit\n", text=True, env=env, check=True, capture_output=True)
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 4, 8])
+    parser.add_argument("--mps", action="store_true", help="measure under NVIDIA's Multi-Process Service too")
+    parser.add_argument("--models", nargs="+", default=MODELS)
+    parser.add_argument("--formats", nargs="+", default=FORMATS)
+    parser.add_argument("--tokens", type=int, default=204_800)
+    parser.add_argument("--samples", type=int, default=128)
+    parser.add_argument("--dtype", default="float16")
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    if arguments.mps and shutil.which(CONTROL) is None:
+        parser.error(f"--mps needs {CONTROL}")
+    print(torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU", machine(), sep="; ")
+    run(arguments, max(arguments.workers), dict(os.environ))
+    rows, record = [], []
+    for workers in arguments.workers:
+        for shared in [False, True] if arguments.mps else [False]:
+            with mps(shared) as env:
+                cells, seconds = run(arguments, workers, env)
+            record.append({"workers": workers, "mps": shared, "cells": cells, "seconds": seconds})
+            rows.append(
+                [str(workers), "yes" if shared else "no", str(cells), f"{seconds:.1f}", f"{(cells - 1) / seconds:.1f}"]
+            )
+    print(table(["processes", "MPS", "cells", "s", "cells/s"], rows))
+    save(arguments.json, {"machine": machine(), "rows": record})
+
+
+if __name__ == "__main__":
+    main()
