@@ -2,9 +2,9 @@
 
 Run: ``python benchmarks/cells.py [--workers 1 4 8] [--mps] [--models NAME ...] [--tokens N] [--dtype float16]``.
 
-Every model in the formats of ``FORMATS`` by ``rtn`` and ``gptq`` on one text, weights held in memory. What is printed is
-the time from the first cell of all to the last, after a run that is not counted: it compiles kernels. Processes on one
-GPU take turns; with ``--mps`` each number of processes is also measured under MPS, which lets them run at once. The
+Every model in the formats of ``FORMATS`` by ``rtn`` and ``gptq`` on one text, weights held in memory. What is printed
+is the time from the first cell of all to the last, after a run that is not counted: it compiles kernels. Processes on
+one GPU take turns; with ``--mps`` each number of processes is also measured under MPS, which lets them run at once. The
 server is started for the measurement and stopped behind it.
 """
 
