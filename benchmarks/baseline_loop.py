@@ -4,7 +4,7 @@ Run: ``python benchmarks/baseline_loop.py MODEL ... --evaluation TEXT --calibrat
 with ``--compile``. A model is a folder in Hugging Face's form, a text a UTF-8 file.
 
 The loop loads the model for each cell, rounds it with other packages, and evaluates it (``hand_loop.py``). bitlaw runs
-the same cells and those of ``--grid`` as a study, ``bitlaw run --missing --until evaluate`` in this process, weights held
+the same cells and those of ``--grid`` as a study, ``bitlaw run --missing --until evaluate`` in this process, weights
 in memory, each round into a new folder; its time is that of the whole study, the unquantized model, calibration and
 files included, by the number of quantized cells.
 
