@@ -16,7 +16,8 @@ def test(rows: pd.DataFrame, seed: int) -> Outcome:
     if "step_db" not in rows or rows["step_db"].isna().all():
         return nothing("the table has no landscape (column step_db)")
     models = rows.dropna(subset=["step_db", "log_n"]).drop_duplicates(["model", "source", "evaluation"])
-    found = slopes(models, ("family", "source", "evaluation"), "log_n", lambda part: -part["step_db"].astype("float64"))
+    by = ("family", "series", "source", "evaluation")
+    found = slopes(models, by, "log_n", lambda part: -part["step_db"].astype("float64"))
     points = tuple(
         Point(float(10**n), float(y), str(family))
         for n, y, family in zip(models["log_n"], models["step_db"], models["family"], strict=True)

@@ -1,0 +1,118 @@
+"""A ladder in which one family has a second axis of training tokens: no curve of sizes mixes them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import synthetic
+from bitlaw.claims.rows import prepared
+from bitlaw.laws import LAWS
+from bitlaw.laws.bitlevel import predict
+from bitlaw.laws.fit import fit
+from bitlaw.series import series
+
+SIZES = (100_000, 300_000, 900_000, 2_700_000, 8_100_000, 24_300_000)
+TOKENS = (5, 20, 80, 320)
+TRUE = {"E": 1.6, "A": 90.0, "B": 300.0, "alpha": 0.31, "beta": 0.35}
+GAMMA_D, GAMMA_N = 0.42, 0.28
+
+
+def ladder(noise: float = 0.0) -> pd.DataFrame:
+    """Return five families on 20 tokens a parameter, one of them on 5, 80 and 320 too, quantized at 4 bit widths."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for family in synthetic.FAMILIES:
+        for n in SIZES:
+            for ratio in TOKENS if family == "llama" else (20,):
+                d = round(ratio * n * float(rng.uniform(1.0, 1.02)))  # whole batches
+                loss = TRUE["E"] + TRUE["A"] * n ** -TRUE["alpha"] + TRUE["B"] * d ** -TRUE["beta"]
+                loss *= float(np.exp(noise * rng.standard_normal()))
+                one = {
+                    "model": f"{family}-{n}-{ratio}",
+                    "family": family,
+                    "n_params": n,
+                    "n_total": n + 500_000,
+                    "n_tokens": d,
+                }
+                rows.append(synthetic.row(**one, nll=loss, model_bits=16.0 * (n + 500_000)))
+                for bits in (3, 4, 5, 6):
+                    delta = 0.02 * d**GAMMA_D * n**-GAMMA_N * float(np.exp(-(bits + 0.25) / 0.6))
+                    delta *= float(np.exp(noise * rng.standard_normal()))
+                    kind = {"format": f"int{bits}_b64", "element": f"int{bits}", "bits": bits, "block": "64"}
+                    kind |= {"effective_bits": bits + 0.25, "scale_rule": "absmax", "scale_dtype": "float16"}
+                    size = n * (bits + 0.25) + 16.0 * 500_000
+                    rows.append(
+                        synthetic.row(**one, **kind, method="rtn", nll=loss + delta, delta_nll=delta, q_ratio=1.0,
+                                      sqnr_db=6.0 * bits, model_bits=size)
+                    )  # fmt: skip
+    return synthetic.frame(rows)
+
+
+def fitted(name: str, table: pd.DataFrame) -> list[dict]:
+    return fit(LAWS[name], table, LAWS[name].settings(), seed=0, bootstraps=0)["fits"]
+
+
+def constants(one: dict) -> dict[str, float]:
+    return {constant["name"]: constant["value"] for constant in one["constants"]}
+
+
+def test_sizes_that_were_trained_alike_are_a_series() -> None:
+    names = series(ladder())
+    assert set(names) == {
+        "bloom",
+        "gpt2",
+        "gpt_neox",
+        "opt",
+        *(f"llama, {d} tokens a parameter" for d in ("5.1", "20", "81", "3.2e+02")),
+    }
+
+
+def test_the_law_of_size_and_tokens_finds_its_constants_on_the_family_that_has_both() -> None:
+    found = fit(LAWS["chinchilla"], ladder(), LAWS["chinchilla"].settings(), seed=0, bootstraps=0)
+    (one,) = found["fits"]
+    assert one["by"]["family"] == "llama" and one["n"] == len(SIZES) * len(TOKENS)
+    assert constants(one) == pytest.approx(TRUE, rel=1e-3)
+    refused = {entry["by"]["family"]: entry["reason"] for entry in found["not_fitted"]}
+    assert set(refused) == {"bloom", "gpt2", "gpt_neox", "opt"}
+    assert set(refused.values()) == {"the training tokens do not vary independently of the parameters"}
+
+
+def test_noise_moves_the_constants_a_little() -> None:
+    (one,) = fitted("chinchilla", ladder(noise=0.003))
+    found = constants(one)
+    assert found["alpha"] == pytest.approx(TRUE["alpha"], abs=0.08)
+    assert found["beta"] == pytest.approx(TRUE["beta"], abs=0.08)
+
+
+def test_the_damage_grows_with_training_tokens_as_it_was_made() -> None:
+    (one,) = fitted("kumar", ladder())
+    found = constants(one)
+    assert found["gamma_D"] == pytest.approx(GAMMA_D, rel=1e-3)
+    assert found["gamma_N"] == pytest.approx(GAMMA_N, rel=1e-3)
+    assert found["gamma_post"] == pytest.approx(0.6, rel=1e-3)
+
+
+@pytest.mark.parametrize("name", ["power_offset", "kaplan_n"])
+def test_a_law_of_size_alone_is_fitted_to_sizes_that_were_trained_alike(name: str) -> None:
+    fits = fitted(name, ladder())
+    families = {one["by"]["family"] for one in fits}
+    assert {"opt", "llama, 20 tokens a parameter"} <= families and "llama" not in families
+    assert all(one["n"] == len(SIZES) and one["r2"] > 0.98 for one in fits)
+
+
+def test_claims_compare_sizes_that_were_trained_alike() -> None:
+    rows = prepared(ladder())
+    assert rows.groupby("series")["model"].nunique().eq(len(SIZES)).all()
+    assert set(rows["family"]) == set(synthetic.FAMILIES)  # a family that is left out is left out as a whole
+
+
+def test_curves_of_bits_do_not_mix_training_tokens() -> None:
+    table = ladder()
+
+    def predicted(table: pd.DataFrame) -> np.ndarray:
+        quantized = table["format"] != "unquantized"
+        return predict(table[quantized], table[~quantized], table[quantized].reset_index(drop=True))
+
+    assert np.array_equal(predicted(table), predicted(table.assign(family=series(table))))
