@@ -2,39 +2,56 @@
 
 from __future__ import annotations
 
+import math
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import pandas as pd
 
-APART = 1.5
-"""Training tokens of one size that differ by less than this factor are the same number, but for whole batches."""
 SHARE = 1 / 3
-"""Share of a family's models that have another one of their size, on other tokens, where it has an axis of tokens."""
+"""Share of a family's models that have another one of their size where the family is of several series."""
+_SIZE = re.compile(r"(?<![a-z0-9.])\d+(?:\.\d+)?\s*[bmk](?![a-z0-9])", re.IGNORECASE)
 
 
 def series(table: pd.DataFrame) -> pd.Series[str]:
     """Return for each row of a results table the series that its model belongs to.
 
-    That is the family, and where its sizes were trained on several numbers of tokens (as far as ``SHARE`` says), the
-    tokens for each parameter, to the nearest power of two: ``llama, 20 tokens a parameter``. Missing where there is no
-    family.
+    That is the family. Where it has several models of one size (as far as ``SHARE`` says), their names tell: that of
+    ``llama-9m-d80`` without its size is ``llama-d80``. Where two of one size have the same name then, their training
+    tokens for each parameter tell, to the nearest power of two: ``llama, 20 tokens a parameter``. Missing where there
+    is no family.
     """
+    import pandas as pd
+
+    models = table[[name for name in ("model", "family", "n_params", "n_tokens") if name in table]]
+    models = models.drop_duplicates("model").set_index("model")
+    names = dict(zip(models.index, models["family"], strict=True))
+    for family, own in models.groupby("family", sort=True):
+        sizes = own["n_params"].map(own["n_params"].value_counts())
+        if (sizes > 1).mean() >= SHARE:
+            names |= dict(zip(own.index, _told_apart(str(family), own), strict=True))
+    return pd.Series([names[model] for model in table["model"]], index=table.index, dtype="string")
+
+
+def _told_apart(family: str, models: pd.DataFrame) -> list[str]:
     import numpy as np
     import pandas as pd
 
-    names = table["family"].astype("string")
-    if "n_tokens" not in table:
-        return names
-    n, d = (pd.to_numeric(table[name]).astype("float64") for name in ("n_params", "n_tokens"))
-    tokens = d.groupby([names, n])
-    twice = tokens.transform("max") > APART * tokens.transform("min")
-    models = pd.DataFrame({"model": table["model"], "family": names, "twice": twice}).drop_duplicates("model")
-    share = models.groupby("family")["twice"].mean()
-    several = (names.map(share).astype("float64") >= SHARE) & d.notna() & n.notna()
-    if not several.any():
-        return names
-    step = np.round(np.log2((d / n).where(several)))
-    typical = (d / n).where(several).groupby([names, step]).transform("median")
-    said = pd.Series([f", {value:.2g} tokens a parameter" for value in typical], index=table.index, dtype="string")
-    return names.where(~several, names + said)
+    stems = pd.Series([_stem(str(name)) for name in models.index], index=models.index)
+    several = stems.map(stems.value_counts()) > 1
+    if several.any() and not models.assign(stem=stems).duplicated(["stem", "n_params"]).any():
+        return stems.tolist()
+    if "n_tokens" not in models or models["n_tokens"].isna().all():
+        return [family] * len(models)
+    ratio = models["n_tokens"].astype("float64") / models["n_params"].astype("float64")
+    typical = ratio.groupby(np.round(np.log2(ratio))).transform("median")
+    # Tokens come in whole batches: two digits are what was meant.
+    return [
+        family if math.isnan(value) else f"{family}, {float(f'{value:.2g}'):g} tokens a parameter" for value in typical
+    ]
+
+
+def _stem(name: str) -> str:
+    """Return a model's name without what tells its size."""
+    return re.sub(r"[-_. ]{2,}", "-", _SIZE.sub("", name)).strip("-_. ") or name

@@ -16,7 +16,10 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     add_study(parser)
     parser.add_argument("--to", metavar="FOLDER", help=f"where to write the files (default: {FOLDER} of the project)")
     parser.add_argument(
-        "--dollars-per-hour", metavar="PRICE", type=float, help="of the device: what a cell cost becomes a column"
+        "--dollars-per-hour",
+        metavar="PRICE",
+        type=float,
+        help="of what one process of the run had (of several on a GPU, its share): what a cell cost becomes a column",
     )
 
 
@@ -47,8 +50,8 @@ COMMAND = Command(
     summary="write a study that was run as a few small files, to be shipped",
     description="""\
 Write the results table of a study with how each cell was made (device, versions, wall seconds, cost), the radial
-profiles of its models and their training curves as small Parquet files. Times and versions are read from the artifacts
-of the store; one that is not there, such as quantized weights that were kept in memory, adds none.""",
+profiles of its models and their training curves as small Parquet files. Versions are read from the artifacts of the
+store, times from the logs of `bitlaw run` under .bitlaw/seconds.""",
     epilog="""\
 examples:
   bitlaw pack --study reference --dollars-per-hour 3.5     into data/reference

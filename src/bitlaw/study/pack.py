@@ -1,11 +1,11 @@
 """A study that was run as a few small files: its table with how each cell was made, landscapes, training curves.
 
-The table of a study is the same for equal runs, so what a run took is not in it but in the headers of its artifacts.
+Equal runs make equal artifacts, so what a run took is not in them but in its logs (``bitlaw.study.seconds``).
 """
 
 from __future__ import annotations
 
-import csv
+import json
 import math
 from collections import Counter
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from bitlaw.errors import UserError
 from bitlaw.progress import track
 from bitlaw.reference.shipped import VERSIONS
 from bitlaw.study.record import read_head
+from bitlaw.study.seconds import read_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -26,14 +27,14 @@ if TYPE_CHECKING:
 
 APART = "model"
 """The stage whose time is not that of cells: training."""
-CURVE = "curve.csv"
-"""File of a trained model's folder: a line for each point of its training curve, with the columns tokens and loss."""
+RECIPE = "recipe.json"
+"""File of a trained model's folder: under ``curve`` it has tokens seen and losses."""
 
 
 def results(plan: Plan, dollars_per_hour: float | None = None) -> pd.DataFrame:
     """Return the table of the study with the columns ``bitlaw.reference.shipped.MADE``.
 
-    A parent that is not in the store, such as quantized weights that were kept in memory alone, adds no time.
+    Seconds are those of the logs of `bitlaw run`, also of what was kept in memory alone; what no log tells adds none.
 
     Args:
         plan: the study against the store.
@@ -46,14 +47,14 @@ def results(plan: Plan, dollars_per_hour: float | None = None) -> pd.DataFrame:
     if not path.is_file():
         raise UserError("no results yet; run `snakemake --cores N`, or `bitlaw run --missing`", place=str(plan.root))
     table, made = read_table(path), made_of(plan)
-    heads = _heads(plan, {artifact for group in made for artifact in group})
-    took = seconds(made, {artifact: _seconds(head) for artifact, head in heads.items()})
+    told = read_seconds(plan.root)
+    took = seconds(made, {artifact: told.get(artifact.path) for group in made for artifact in group})
     rows: dict[str, dict[str, Any]] = {}
-    for (cell, *_), second in zip(made, took, strict=True):
-        if cell not in heads:
-            raise UserError("not there, but it tells the versions and the time of a cell", place=cell.path)
-        with_ = heads[cell]["made_with"]
-        own = {name: with_.get(name) for name in ("device", *VERSIONS)}
+    for (cell, *_), second in track(list(zip(made, took, strict=True)), "cells"):
+        head = read_head(plan.root / cell.path) if cell.path in plan.have else None
+        if head is None:
+            raise UserError("not there, but it tells the versions and the device of a cell", place=cell.path)
+        own = {name: head["made_with"].get(name) for name in ("device", *VERSIONS)}
         rows[cell.key] = {**own, "seconds": second, "dollars": second / 3600.0 * (dollars_per_hour or math.nan)}
     for name in ("device", *VERSIONS):
         table[name] = [rows[key][name] for key in table["key"]]
@@ -131,38 +132,22 @@ def curves(plan: Plan) -> pd.DataFrame | None:
     """Return the training curves of the models that the study trained, ``None`` if no model's folder has one.
 
     Returns:
-        one row for each ``model`` and point: ``tokens`` seen, ``loss`` in nats per token, and what else ``CURVE`` has.
+        one row for each ``model`` and point: ``tokens`` seen, and ``loss``, the mean training loss since the point
+        before, in nats per token.
 
     Raises:
-        UserError: a curve without one of these columns, or a value that is no number.
+        UserError: a recipe that is none.
     """
     import pandas as pd
 
     found = []
     for artifact in plan.grid.artifacts:
-        path = plan.root / artifact.payload / CURVE
-        if artifact.stage != APART or not path.is_file():
-            continue
-        with path.open(encoding="utf-8", newline="") as file:
-            lines = list(csv.DictReader(file))
-        try:
-            points = pd.DataFrame([{name: float(value) for name, value in line.items()} for line in lines])
-        except (TypeError, ValueError) as error:
-            raise UserError(f"no training curve: {error}", place=str(path)) from None
-        if lacking := [name for name in ("tokens", "loss") if name not in points]:
-            raise UserError(f"a training curve needs the column '{lacking[0]}'", place=str(path))
-        points.insert(0, "model", artifact.label)
-        found.append(points)
-    whole = pd.concat(found, ignore_index=True) if found else None
-    return None if whole is None else whole.astype({"model": "string", "tokens": "Int64"})
-
-
-def _heads(plan: Plan, artifacts: set[Artifact]) -> dict[Artifact, Mapping[str, Any]]:
-    there = sorted((one for one in artifacts if one.path in plan.have), key=lambda one: one.path)
-    heads = ((one, read_head(plan.root / one.path)) for one in track(there, "artifacts"))
-    return {one: head for one, head in heads if head is not None}
-
-
-def _seconds(head: Mapping[str, Any]) -> float | None:
-    value = head["made_with"].get("seconds")
-    return None if value is None else float(value)
+        path = plan.root / artifact.payload / RECIPE
+        if artifact.stage == APART and path.is_file():
+            try:
+                points = json.loads(path.read_text("utf-8")).get("curve", [])
+                found += [(artifact.label, int(tokens), float(loss)) for tokens, loss in points]
+            except (AttributeError, TypeError, ValueError) as error:
+                raise UserError(f"no recipe of a training: {error}", place=str(path)) from None
+    curve = pd.DataFrame(found, columns=["model", "tokens", "loss"])
+    return curve.astype({"model": "string", "tokens": "Int64"}) if found else None

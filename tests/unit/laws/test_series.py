@@ -59,14 +59,20 @@ def constants(one: dict) -> dict[str, float]:
 
 
 def test_sizes_that_were_trained_alike_are_a_series() -> None:
-    names = series(ladder())
-    assert set(names) == {
-        "bloom",
-        "gpt2",
-        "gpt_neox",
-        "opt",
-        *(f"llama, {d} tokens a parameter" for d in ("5.1", "20", "81", "3.2e+02")),
-    }
+    said = {f"llama, {ratio} tokens a parameter" for ratio in ("5.1", "20", "81", "320")}
+    assert set(series(ladder())) == {"bloom", "gpt2", "gpt_neox", "opt", *said}
+
+
+def test_names_tell_series_apart_where_a_family_has_several_models_of_a_size() -> None:
+    sizes = {"0.3m": 300_000, "1m": 900_000, "9m": 8_100_000}
+    stems = (("llama", ""), ("llama", "-d80"), ("llama-novels", ""))
+    rows = [(f"{stem}-{size}{tail}", "llama", n, 10**8) for stem, tail in stems for size, n in sizes.items()]
+    rows += [("opt-0.3m", "opt", 300_000, 10**8), ("opt-1m", "opt", 900_000, 10**8), ("mine", None, 900_000, 10**8)]
+    table = pd.DataFrame(rows, columns=["model", "family", "n_params", "n_tokens"])
+    found = series(table)
+    assert found[:9].tolist() == ["llama"] * 3 + ["llama-d80"] * 3 + ["llama-novels"] * 3
+    assert found[9:11].tolist() == ["opt", "opt"] and pd.isna(found[11])
+    assert series(table.drop(columns="n_tokens")).equals(found)
 
 
 def test_the_law_of_size_and_tokens_finds_its_constants_on_the_family_that_has_both() -> None:
