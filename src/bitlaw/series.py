@@ -28,8 +28,7 @@ def series(table: pd.DataFrame) -> pd.Series[str]:
     models = models.drop_duplicates("model").set_index("model")
     names = dict(zip(models.index, models["family"], strict=True))
     for family, own in models.groupby("family", sort=True):
-        sizes = own["n_params"].map(own["n_params"].value_counts())
-        if (sizes > 1).mean() >= SHARE:
+        if own["n_params"].dropna().duplicated(keep=False).sum() >= SHARE * len(own):
             names |= dict(zip(own.index, _told_apart(str(family), own), strict=True))
     return pd.Series([names[model] for model in table["model"]], index=table.index, dtype="string")
 
@@ -42,14 +41,18 @@ def _told_apart(family: str, models: pd.DataFrame) -> list[str]:
     several = stems.map(stems.value_counts()) > 1
     if several.any() and not models.assign(stem=stems).duplicated(["stem", "n_params"]).any():
         return stems.tolist()
-    if "n_tokens" not in models or models["n_tokens"].isna().all():
+    tokens = models["n_tokens"] if "n_tokens" in models else pd.Series(math.nan, index=models.index)
+    ratio = tokens.astype("float64") / models["n_params"].astype("float64")
+    step = ratio.map(lambda value: np.round(np.log2(value)))
+    if step.nunique() < 2:
         return [family] * len(models)
-    ratio = models["n_tokens"].astype("float64") / models["n_params"].astype("float64")
-    typical = ratio.groupby(np.round(np.log2(ratio))).transform("median")
-    # Tokens come in whole batches: two digits are what was meant.
-    return [
-        family if math.isnan(value) else f"{family}, {float(f'{value:.2g}'):g} tokens a parameter" for value in typical
-    ]
+    typical = ratio.groupby(step).transform("median")
+    return [family if math.isnan(value) else f"{family}, {_digits(value)} tokens a parameter" for value in typical]
+
+
+def _digits(value: float) -> str:
+    """Return two digits of ``value``: tokens come in whole batches, and more were not meant."""
+    return f"{float(f'{value:.2g}'):g}"
 
 
 def _stem(name: str) -> str:

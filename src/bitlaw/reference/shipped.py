@@ -30,8 +30,8 @@ MADE: tuple[Column, ...] = (
         "seconds",
         "float64",
         "s",
-        "Wall time of the cell: of its loss, and its share of what it has in common with other cells (quantized "
-        "weights, factors, calibration, landscape); training not counted. All rows together are what the study took.",
+        "Wall time of the cell in its process: of its loss, and its share of what it has in common with other cells "
+        "(quantized weights, factors, calibration, landscape); training not counted.",
     ),
     Column("dollars", "float64", "US dollars", "The same at the price of the device that `bitlaw pack` was given."),
 )

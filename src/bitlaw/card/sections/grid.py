@@ -62,7 +62,7 @@ def _took(study: Study) -> list[tuple[str, str]]:
     by = known.groupby("method", sort=True)["seconds"].mean()
     each = ", ".join(f"{words.method(str(name))} {1000 * value:.3g} ms" for name, value in by.items() if name != "none")
     found = [
-        ("wall time", f"{whole / 60:.1f} min for {len(known):,} cells, {len(known) / whole:.1f} a second"),
+        ("time", f"{whole / 60:.1f} min for {len(known):,} cells, {len(known) / whole:.1f} a second"),
         ("a cell", each),
     ]
     if rows["dollars"].notna().any():
@@ -74,8 +74,8 @@ SECTION = Section(
     order=10,
     title="What is in it",
     says=(
-        "Parameters do not count embeddings. Wall time is that of quantizing and evaluating; training is not in "
-        "it. What cells share, such as calibration, is counted once."
+        "Parameters do not count embeddings. Time is the wall time of quantizing and evaluating, summed over the "
+        "processes of the run; training is not in it. What cells share, such as calibration, is counted once."
     ),
     make=make,
 )
