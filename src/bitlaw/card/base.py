@@ -89,7 +89,7 @@ class Study:
 
     @cached_property
     def table(self) -> pd.DataFrame:
-        """The results."""
+        """The results, one row a cell."""
         return shipped.read(self.path)
 
     @cached_property
@@ -111,7 +111,7 @@ class Study:
 
     @cached_property
     def own(self) -> pd.DataFrame:
-        """The finite cells of ``evaluation``."""
+        """The rows of ``evaluation`` with a finite loss."""
         label, _, window = self.evaluation.partition("@")
         rows = self.plain[(self.plain["text"] == label).to_numpy("bool")]
         rows = rows[(rows["window"].astype("string") == window).fillna(False).to_numpy("bool")] if window else rows
@@ -119,12 +119,12 @@ class Study:
 
     @cached_property
     def whole(self) -> pd.DataFrame:
-        """Those of ``own`` in which all weights are in one precision."""
+        """The rows of ``own`` in which all weights are in one precision."""
         return self.own[~is_mixed(self.own)].reset_index(drop=True)
 
     @cached_property
     def quantized(self) -> pd.DataFrame:
-        """Those of ``whole`` that are quantized."""
+        """The rows of ``whole`` that are quantized."""
         return self.whole[self.whole["format"] != UNQUANTIZED].reset_index(drop=True)
 
     @cached_property

@@ -26,7 +26,7 @@ EVALUATION = "wikitext-2@2048"
 
 
 def shipped() -> pd.DataFrame:
-    """Return the published results that come with bitlaw."""
+    """Return the published results that come with bitlaw, one row a cell."""
     from bitlaw.published.load import load
 
     return load()
