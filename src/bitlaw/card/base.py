@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -159,6 +160,27 @@ def interval(values: Iterable[float], clusters: Iterable[object], *, ratio: bool
     if found is None:
         return number(shown(sum(own) / len(own))) if own and all(map(math.isfinite, own)) else words.MISSING
     return f"{number(shown(found.value))} ({number(shown(found.low))} to {number(shown(found.high))})"
+
+
+def method_names(rows: pd.DataFrame) -> pd.Series[str]:
+    """Return for each row of a table its method, with those settings that tell it from others of the same method.
+
+    ``GPTQ, sequential`` stands for a setting that is on, and nothing for one that is off.
+    """
+    import pandas as pd
+
+    pairs = rows[["method", "settings"]].astype(str).drop_duplicates()
+    said: dict[tuple[str, str], str] = {}
+    for method, part in pairs.groupby("method", sort=True):
+        own = {text: json.loads(text) for text in part["settings"]}
+        varied = sorted(
+            {name for one in own.values() for name in one if len({str(o.get(name)) for o in own.values()}) > 1}
+        )
+        for text, one in own.items():
+            told = [name if one[name] is True else f"{name} {one[name]}" for name in varied if one.get(name, False)]
+            said[str(method), text] = ", ".join([words.method(str(method)), *told])
+    keys = zip(rows["method"].astype(str), rows["settings"].astype(str), strict=True)
+    return pd.Series([said[key] for key in keys], index=rows.index, dtype=object)
 
 
 def verdict(study: Study, *names: str) -> str:

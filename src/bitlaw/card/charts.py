@@ -93,7 +93,7 @@ def _panel(
         f"{look.color}:N",
         title=look.title,
         scale=alt.Scale(domain=list(names), range=colors),
-        legend=alt.Legend(symbolOpacity=1),
+        legend=alt.Legend(symbolOpacity=1, labelLimit=0),
     )
     detail = {"detail": f"{look.line}:N"} if look.line else {}
     across = alt.X(f"{x.column}:Q", title=x.title, scale=_scale(every, x, reverse=look.reverse), axis=_axis(every, x))
@@ -127,7 +127,7 @@ def _axis(rows: pd.DataFrame, axis: Axis) -> alt.Axis:
     import altair as alt
 
     if not axis.log:
-        return alt.Axis(format="~g", tickCount=6)
+        return alt.Axis(tickCount=6)
     low, high = _ends(rows, axis)
     if low >= 1000:
         return scales.counts()

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bitlaw.card.base import Drawing, Made, Section, Study, interval, table, verdict
+from bitlaw.card.base import Drawing, Made, Section, Study, interval, method_names, table, verdict
 from bitlaw.card.charts import Axis, Look, lines
 from bitlaw.claims.rows import LEAST, pairs, prepared, ratio, whole
-from bitlaw.report import words
 from bitlaw.table import element_kind
 
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ def make(study: Study) -> Made | None:
 
 
 def _drawn(rows: pd.DataFrame) -> Drawing:
-    rows = rows.assign(kind=element_kind(rows), method=[words.method(str(name)) for name in rows["method"]])
+    rows = rows.assign(kind=element_kind(rows), method=method_names(rows))
     by = ["method", "kind", "format"]
     middle = (
         rows.groupby(by, sort=True).agg(bits=("effective_bits", "mean"), added=("delta_nll", "median")).reset_index()

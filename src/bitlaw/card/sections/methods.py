@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bitlaw.card.base import Drawing, Made, Section, Study, interval, table, verdict
+from bitlaw.card.base import Drawing, Made, Section, Study, interval, method_names, table, verdict
 from bitlaw.card.charts import FEWEST, STEP, Axis, Look, lines
 from bitlaw.claims.rows import pairs, prepared, ratio, whole
 from bitlaw.report import scales, words
@@ -20,21 +20,20 @@ def make(study: Study) -> Made | None:
     rows, points = [], []
     every = sorted({int(bits) for bits in others["bits"]})
     db = nearest.groupby(["model", "format"])["sqnr_db"].mean() if "sqnr_db" in nearest else None
-    for (method, settings), own in others.groupby(["method", "settings"], sort=True):
-        several = others.loc[others["method"] == method, "settings"].nunique() > 1
-        name = words.method(str(method)) + (f" {settings}" if several else "")
+    others = others.assign(name=method_names(others))
+    for name, own in others.groupby("name", sort=True):
         # Proxy keeps some inputs in 16 bits, so its share of the weights in the format is not that of the others.
         found = pairs(cells, own, nearest, ("method", "settings", "q"))
         bits = found["bits"].astype(int)
         parts = [found[bits == one] for one in every]
-        rows.append((name, *(interval(ratio(part), part["model"], ratio=True) for part in parts)))
+        rows.append((str(name), *(interval(ratio(part), part["model"], ratio=True) for part in parts)))
         if db is None:
             continue
         whole_cells = own.merge(nearest, on=["model", "format", "evaluation"], suffixes=("", "_rtn"))
         saved = whole_cells.assign(saved=whole_cells["added_rtn"] - whole_cells["added"])
         step = (saved["sqnr_db_rtn"] / STEP).round() * STEP
         middle = saved.groupby(step)["saved"].agg(["mean", "size"]).reset_index()
-        points.append(middle[middle["size"] >= FEWEST].assign(method=name))
+        points.append(middle[middle["size"] >= FEWEST].assign(method=str(name)))
     said = table(("method", *(f"{one} bits" for one in every)), rows)
     drawn: tuple[Drawing, ...] = ()
     if points and any(len(part) for part in points):

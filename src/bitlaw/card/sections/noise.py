@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bitlaw.card.base import Drawing, Made, Section, Study, interval, table
+from bitlaw.card.base import Drawing, Made, Section, Study, interval, method_names, table
 from bitlaw.card.charts import FEWEST, STEP, Axis, Look, lines
 from bitlaw.claims.rows import LEAST
 from bitlaw.report import scales, words
@@ -20,6 +20,7 @@ def make(study: Study) -> Made | None:
     import numpy as np
 
     rows = study.quantized.dropna(subset=["sqnr_db"])
+    rows = rows.assign(name=method_names(rows))
     rows = rows[np.isfinite(rows["sqnr_db"]) & (rows["delta_nll"] > LEAST)]
     if rows.empty:
         return None
@@ -33,13 +34,13 @@ def make(study: Study) -> Made | None:
         points.append(_binned(random, "radial_delta_nll").assign(what=RANDOM))
         logs = np.log(random["delta_nll"] / random["radial_delta_nll"])
         lines_ = [
-            (words.method(str(name)), f"{len(part):,}", interval(logs[part.index], part["model"], ratio=True))
-            for name, part in random.groupby("method", sort=True)
+            (str(name), f"{len(part):,}", interval(logs[part.index], part["model"], ratio=True))
+            for name, part in random.groupby("name", sort=True)
         ]
         said = table(("method", "cells", "loss added, over that of random noise"), lines_)
     middle = _joined(points)
     paint = {**{words.method(name): color for name, color in scales.METHODS.items()}, RANDOM: "#8a8f98"}
-    look = Look("what", "", paint=paint, reverse=True)
+    look = Look("what", "", paint=paint if set(middle["what"]) <= set(paint) else None, reverse=True)
     x, y = Axis("db", "SQNR of the weights, dB"), Axis("added", "median added loss, nats per token", log=True)
     chart = lines(middle, x, y, look, title="Loss and noise", below=f"medians over all cells within {STEP:g} dB")
     return Made(said, (Drawing("sqnr", "Median loss added against the SQNR of the weights", chart),))

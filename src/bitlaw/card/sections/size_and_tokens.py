@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 NAMES = ("chinchilla", "kaplan_nd", "power_offset")
 BOOTSTRAPS = 500
+LEAST = 3
+"""Degrees of freedom of a fit that is shown: of fewer an R² says nothing."""
 
 
 def make(study: Study) -> Made | None:
@@ -25,8 +27,9 @@ def make(study: Study) -> Made | None:
     for name in NAMES:
         law = LAWS[name]
         found = fit(law, study.plain, law.settings.model_validate({}), seed=SEED, bootstraps=BOOTSTRAPS)
-        rows += [_line(name, one) for one in found["fits"]]
-        own = [one for one in found["fits"] if one["by"]["text"] == study.text]
+        fits = [one for one in found["fits"] if one["df"] >= LEAST]
+        rows += [_line(name, one) for one in fits]
+        own = [one for one in fits if one["by"]["text"] == study.text]
         if name == "chinchilla" and own:
             drawn.append(_figure(study, own[0]))
     return Made(table(("law", "text", "family", "models", "R²", "constants"), rows), tuple(drawn)) if rows else None
@@ -67,7 +70,7 @@ SECTION = Section(
     says=(
         "Laws of the unquantized loss, with 90 % bootstrap intervals. A law of size and tokens is fitted to "
         "families whose tokens vary independently of the size; a law of the size alone to sizes that were trained "
-        "alike. `bitlaw laws` says more of each fit."
+        "alike. Fits with fewer than three degrees of freedom are left out; `bitlaw laws` has all."
     ),
     make=make,
     slow=True,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bitlaw.card.base import Drawing, Made, Section, Study, interval, table, verdict
+from bitlaw.card.base import Drawing, Made, Section, Study, interval, method_names, table, verdict
 from bitlaw.card.charts import Axis, Look, lines
 from bitlaw.report import scales
 from bitlaw.table import UNQUANTIZED
@@ -17,10 +17,11 @@ def make(study: Study) -> Made | None:
         return None
     base = cells[cells["format"] == UNQUANTIZED].set_index("model")["accuracy"]
     lost = cells.assign(lost=cells["model"].map(base) - cells["accuracy"])
+    lost = lost.assign(name=method_names(lost))
     lost = lost[(lost["format"] != UNQUANTIZED) & lost["lost"].notna()]
     rows = [
         (f"{int(str(bits))}", str(method), f"{len(part):,}", interval(part["lost"], part["model"]))
-        for (bits, method), part in lost.groupby(["bits", "method"], sort=True)
+        for (bits, method), part in lost.groupby(["bits", "name"], sort=True)
     ]
     said = table(("bits", "method", "cells", "share of right answers lost"), rows)
     some = scales.evenly(cells.sort_values(["bits", "nll"], kind="stable"), MOST_POINTS).assign(
