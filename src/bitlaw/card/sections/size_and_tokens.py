@@ -31,7 +31,7 @@ def make(study: Study) -> Made | None:
         rows += [_line(name, one) for one in fits]
         own = [one for one in fits if one["by"]["text"] == study.text]
         if name == "chinchilla" and own:
-            drawn.append(_figure(study, own[0]))
+            drawn.append(_figure(study, max(own, key=lambda one: one["n"])))
     return Made(table(("law", "text", "family", "models", "R²", "constants"), rows), tuple(drawn)) if rows else None
 
 
