@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from bitlaw.card.base import Made, Section, Study
+from bitlaw.claims import CLAIMS
 from bitlaw.claims.words import markdown
 
 
 def make(study: Study) -> Made:
     """Return the verdicts as a table."""
-    return Made(markdown(list(study.claims.values())))
+    return Made(markdown([study.claim(name) for name in CLAIMS]))
 
 
 SECTION = Section(

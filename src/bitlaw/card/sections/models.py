@@ -27,7 +27,7 @@ def make(study: Study) -> Made:
         known = not pd.isna(tokens)
         own = [number(losses[text][one["model"]], 4) for text in texts]
         last = [] if steps.isna().all() else [number(steps[one["model"]], 3)]
-        trained = words.count(tokens) if known else "", number(tokens / one["n_params"], 2) if known else ""
+        trained = words.count(tokens) if known else "", f"{tokens / one['n_params']:,.0f}" if known else ""
         said.append((one["model"], str(one["family"]), words.count(one["n_params"]), *trained, *own, *last))
     head = ["model", "family", "parameters", "training tokens", "tokens a parameter"]
     head += [f"loss, {text}" for text in texts] + ([] if steps.isna().all() else ["loss climbs at, dB"])
