@@ -33,6 +33,18 @@ def series(table: pd.DataFrame) -> pd.Series[str]:
     return pd.Series([names[model] for model in table["model"]], index=table.index, dtype="string")
 
 
+def lineage(table: pd.DataFrame) -> pd.Series[str]:
+    """Return for each row what a law of size and training tokens is fitted to: the family, or its ``series``.
+
+    The latter where a family has two models of one size on as many tokens: then something else differs that no column
+    tells, such as the text that they were trained on.
+    """
+    models = table.drop_duplicates("model")
+    twice = models[models.duplicated(["family", "n_params", "n_tokens"], keep=False)]["family"].dropna().unique()
+    names = table["family"].astype("string")
+    return names.where(~names.isin(twice), series(table))
+
+
 def _told_apart(family: str, models: pd.DataFrame) -> list[str]:
     import numpy as np
     import pandas as pd

@@ -35,7 +35,9 @@ def _run(options: argparse.Namespace) -> int:
     results = pack.results(plan, options.dollars_per_hour)
     size = shipped.write(folder / shipped.RESULTS, results, about)
     each = size / max(1, len(results))
+    known = int(results["seconds"].notna().sum())
     print(f"wrote {len(results):,} cells to {folder / shipped.RESULTS}: {size / 1e6:.2f} MB, {each:.0f} bytes a cell")
+    print(f"the time of {known:,} of them is known, {results['seconds'].sum() / 60:.1f} min in all")
     for name, made in ((shipped.LANDSCAPE, pack.profiles(plan)), (shipped.CURVES, pack.curves(plan))):
         if made is None:
             (folder / name).unlink(missing_ok=True)

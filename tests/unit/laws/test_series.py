@@ -11,7 +11,7 @@ from bitlaw.claims.rows import prepared
 from bitlaw.laws import LAWS
 from bitlaw.laws.bitlevel import predict
 from bitlaw.laws.fit import fit
-from bitlaw.series import series
+from bitlaw.series import lineage, series
 
 SIZES = (100_000, 300_000, 900_000, 2_700_000, 8_100_000, 24_300_000)
 TOKENS = (5, 20, 80, 320)
@@ -83,6 +83,24 @@ def test_the_law_of_size_and_tokens_finds_its_constants_on_the_family_that_has_b
     refused = {entry["by"]["family"]: entry["reason"] for entry in found["not_fitted"]}
     assert set(refused) == {"bloom", "gpt2", "gpt_neox", "opt"}
     assert set(refused.values()) == {"the training tokens do not vary independently of the parameters"}
+
+
+def test_models_of_one_size_and_as_many_tokens_are_not_on_one_surface() -> None:
+    table = ladder()
+    other = table[table["family"] == "llama"].assign(nll=lambda rows: rows["nll"] + 0.3)
+    other = other.assign(model="novels-" + other["model"], key="novels-" + other["key"])
+    both = pd.concat([table, other], ignore_index=True)
+    names = {"llama": "llama-{}m-d{}", "novels-llama": "llama-novels-{}m-d{}"}
+    both["model"] = [
+        names[name.rpartition("llama")[0] + "llama"].format(n / 1e6, name.rpartition("-")[2])
+        if "llama" in name
+        else name
+        for name, n in zip(both["model"], both["n_params"], strict=True)
+    ]
+    fits = fitted("chinchilla", both)
+    assert [one["by"]["family"] for one in fits] == []  # each series has one number of tokens a parameter
+    assert set(lineage(both)) >= {"opt", "llama-d5", "llama-novels-d320"} and "llama" not in set(lineage(both))
+    assert set(lineage(table)) == set(synthetic.FAMILIES)
 
 
 def test_noise_moves_the_constants_a_little() -> None:
