@@ -4,7 +4,7 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONNOUSERSITE := 1
 
-.PHONY: demo test test-quick parity bench lint format smoke figures laws-page schema docs clean help
+.PHONY: demo test test-quick parity bench lint format smoke figures laws-page reference-docs schema docs clean help
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -61,6 +61,10 @@ laws-page: .venv/ready  ## run the study of the Microscaling formats and write w
 	$(BIN)/snakemake --cores all --config study=mx
 	$(BIN)/bitlaw laws --study mx --into docs/laws.md
 	$(BIN)/bitlaw laws --published --into docs/laws.md
+
+reference-docs: .venv/ready  ## make every number and figure of the reference study's page from data/reference/
+	$(BIN)/bitlaw card docs/reference-study.md
+	$(BIN)/bitlaw figure docs/figures/total-bits.svg --of total-bits --table reference --text wikitext-2
 
 schema: .venv/ready  ## write the JSON Schema of params.yaml
 	$(BIN)/bitlaw schema --write workflow/schemas/params.schema.json

@@ -65,8 +65,9 @@ def _differ(others: pd.DataFrame, rows: pd.DataFrame, name: str) -> Array:
     """Return (others, rows): 1 where the category ``name`` differs, else 0."""
     import numpy as np
 
-    ours, theirs = (frame[name].astype(str).to_numpy() for frame in (others, rows))
-    return np.asarray(ours[:, None] != theirs, dtype="float64")
+    both = np.concatenate([frame[name].astype(str).to_numpy(str) for frame in (others, rows)])
+    codes = np.unique(both, return_inverse=True)[1]  # numbers compare a hundred times faster than words
+    return np.asarray(codes[: len(others), None] != codes[len(others) :], dtype="float64")
 
 
 ALIKE = Model(

@@ -224,8 +224,10 @@ def _predicted(
         fitted = fit(cells, without(rows, query), {ALIKE.name: ALIKE}, question.seed)
         spread = np.array([asked[at].spread for at in places])
         values = np.stack(fitted.intervals(query, spread), axis=1).tolist()
-        for at, (value, low, high), beyond_it in zip(places, values, beyond(fitted.rows, query), strict=True):
-            one, bits = wanted[at], float(every["effective_bits"].iloc[at])
+        stored = query["effective_bits"].astype("float64").tolist()
+        further = beyond(fitted.rows, query)
+        for at, (value, low, high), bits, beyond_it in zip(places, values, stored, further, strict=True):
+            one = wanted[at]
             weights, cache = _memory(question, one, bits)
             yield Choice(
                 one.known, one.format, one.method, "{}", bits, weights, cache, *bases[one.known.name], value, low, high,

@@ -38,12 +38,11 @@ def measured(rows: pd.DataFrame, y: Array) -> dict[tuple[str, str, str], Measure
     names = ["model", "format", "method", "settings"]
     plain = rows.assign(y=y)
     plain = plain[(plain["q_ratio"].astype("float64") == 1.0).to_numpy("bool")]
-    found: dict[tuple[str, str, str], Measured] = {}
-    for keys, part in plain.astype(dict.fromkeys(names, str)).groupby(names, sort=True):
-        model, fmt, method, settings = (str(key) for key in keys)
-        values = part["y"]
-        bits = float(part["effective_bits"].mean())
-        one = Measured(float(values.mean()), float(values.min()), float(values.max()), settings, bits)
-        if one.value < found.get((model, fmt, method), one._replace(value=float("inf"))).value:
-            found[model, fmt, method] = one
-    return found
+    typed = plain.astype({**dict.fromkeys(names, str), "effective_bits": "float64"})
+    taken = {"value": ("y", "mean"), "low": ("y", "min"), "high": ("y", "max"), "bits": ("effective_bits", "mean")}
+    # Of settings with equal means the first by name are taken: a stable sort keeps the order of the groups.
+    each = typed.groupby(names, sort=True).agg(**taken).reset_index().sort_values("value", kind="stable")
+    least = each.drop_duplicates(names[:3]).sort_values(names)
+    keys = least[names[:3]].itertuples(index=False, name=None)
+    values = least[["value", "low", "high", "settings", "bits"]].itertuples(index=False, name=None)
+    return dict(zip(keys, map(Measured._make, values), strict=True))

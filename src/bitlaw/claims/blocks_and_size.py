@@ -10,7 +10,7 @@ from bitlaw.claims.rows import slopes, whole
 if TYPE_CHECKING:
     import pandas as pd
 
-SAME = ("family", "evaluation", "source", "kind", "bits", "options", "method", "settings")
+SAME = ("family", "series", "evaluation", "source", "kind", "bits", "options", "method", "settings")
 
 
 def test(rows: pd.DataFrame, seed: int) -> Outcome:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from bitlaw.predictor.base import Array
 
-BY = ("family", "evaluation", "source", "kind", "block", "options", "method", "settings")
+BY = ("family", "series", "evaluation", "source", "kind", "block", "options", "method", "settings")
 BUDGETS = 21
 
 

@@ -11,7 +11,7 @@ from bitlaw.claims.rows import LEAST, measured
 if TYPE_CHECKING:
     import pandas as pd
 
-BY = ("family", "evaluation", "source", "kind", "bits", "block", "method", "mix", "activation_bits")
+BY = ("family", "series", "evaluation", "source", "kind", "bits", "block", "method", "mix", "activation_bits")
 
 
 def test(rows: pd.DataFrame, seed: int) -> Outcome:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bitlaw.errors import UserError
+from bitlaw.series import series
 from bitlaw.table import UNQUANTIZED, element_kind
 
 if TYPE_CHECKING:
@@ -26,8 +27,9 @@ def prepared(table: pd.DataFrame) -> pd.DataFrame:
     """Return the cells of ``table`` with finite losses and one set of columns.
 
     ``added`` is the loss that quantization adds, ``noise_db`` the SQNR of rounding to nearest, ``evaluation`` text
-    and window, ``q`` the share quantized, ``mix`` the granularity, ``options`` what a format has beside element and
-    block, ``log_n`` the decimal logarithm of N. Cells are compared within one evaluation only.
+    and window, ``series`` the family and how its sizes were trained, ``q`` the share quantized, ``mix`` the
+    granularity, ``options`` what a format has beside element and block, ``log_n`` the decimal logarithm of N. Cells are
+    compared within one evaluation only.
 
     Raises:
         UserError: a column is absent or empty, the same cell is there twice, or fewer than ``FEWEST`` cells.
@@ -53,6 +55,7 @@ def prepared(table: pd.DataFrame) -> pd.DataFrame:
         label = label + rows["text_sha256"].astype("string").fillna("").str[:8].astype(object)
     rows["evaluation"] = label
     rows["kind"] = element_kind(rows).astype(object) if "scale_rule" in rows else rows["element"]
+    rows["series"] = series(rows).fillna("none").astype(object)
     rows["options"] = [_options(name) for name in rows["format"]]
     rows["mix"] = _mix(rows)
     share = rows["q_target"].fillna(rows["q_ratio"]) if "q_target" in rows else rows.get("q_ratio", 1.0)

@@ -10,7 +10,7 @@ from bitlaw.claims.rows import LEAST, slopes, whole
 if TYPE_CHECKING:
     import pandas as pd
 
-BY = ("family", "evaluation", "source", "kind", "block", "options")
+BY = ("family", "series", "evaluation", "source", "kind", "block", "options")
 
 
 def test(rows: pd.DataFrame, seed: int) -> Outcome:

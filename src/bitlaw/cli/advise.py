@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from bitlaw.advise.advise import Advice
     from bitlaw.advise.question import Choice, Question
+    from bitlaw.predictor.known import Known
 
 SHOWN = 12
 
@@ -62,8 +63,8 @@ def _run(options: argparse.Namespace) -> int:
         return _check(options)
     if options.budget is None and options.delta_nll is None:
         raise UserError("say what there is, --budget 6GiB, or what may be lost, --delta-nll 0.05")
-    table, text = _table(options)
-    question, names = _question(options, table, text)
+    table, text, known = _table(options)
+    question, names = _question(options, table, text, known)
     found = advise(table, question)
     root = _project(options.root)
     told = names[found.best.known.name]
@@ -82,18 +83,23 @@ def _run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _table(options: argparse.Namespace) -> tuple[pd.DataFrame, str | None]:
-    """Return the results to learn from, and the evaluation: as `bitlaw predict` takes them."""
+def _table(options: argparse.Namespace) -> tuple[pd.DataFrame, str | None, dict[str, Known]]:
+    """Return the results to learn from and the evaluation, as `bitlaw predict` takes them, and the models named."""
+    from bitlaw.advise.models import candidate
     from bitlaw.predictor import training
 
     if options.table is not None:
-        return training.read(options.table), options.text
-    names = [one for one in (training.PUBLISHED, own(options.root)) if one is not None]
-    return training.read(names), options.text or training.EVALUATION
+        table = training.read(options.table)
+        return table, options.text, {one: candidate(one, table) for one in options.models}
+    usual = training.Usual(own(options.root))
+    known = {one: candidate(one, usual.whole) for one in options.models}
+    return *usual.for_sizes([one.n_params for one in known.values()], options.text), known
 
 
-def _question(options: argparse.Namespace, table: pd.DataFrame, text: str | None) -> tuple[Question, dict[str, str]]:
-    """Return the question, and by model's name how the user named it."""
+def _question(
+    options: argparse.Namespace, table: pd.DataFrame, text: str | None, known: dict[str, Known]
+) -> tuple[Question, dict[str, str]]:
+    """Return the question about the models ``known``, or all, and by model's name how the user named it."""
     from bitlaw.advise import effort, engine, memory
     from bitlaw.advise.models import candidate
     from bitlaw.advise.question import Question
@@ -101,8 +107,8 @@ def _question(options: argparse.Namespace, table: pd.DataFrame, text: str | None
 
     if options.context < 1 or options.batch < 1 or options.kv_bits < 0:
         raise UserError("--context and --batch must be at least 1, and --kv-bits not negative")
-    named = options.models or sorted(set(collect(table, text=text).rows["model"].astype(str)))
-    known = {one: candidate(one, table) for one in named}
+    if not known:
+        known = {one: candidate(one, table) for one in sorted(set(collect(table, text=text).rows["model"].astype(str)))}
     names = {each.name: one for one, each in known.items()}
     question = Question(
         models=tuple({each.name: each for each in known.values()}.values()),
@@ -196,7 +202,8 @@ COMMAND = Command(
     description="""\
 Say which of some models to take in which format by which method, for an amount of memory or a loss that may be added,
 what it loses, and how sure that is. Cells that were measured are taken as they are, all others are predicted from the
-published results and the project's own on the same evaluation text, or from --table. Nothing is run. Of a repository of
+published results, or the reference study if its models are nearer in size, with the project's own on the same
+evaluation text; or from --table. Nothing is run. Of a repository of
 the hub that is not known the configuration is asked for; without network its name must tell its size.""",
     epilog="""\
 examples:

@@ -12,6 +12,7 @@ from bitlaw.artifacts import replace_file
 from bitlaw.cli.base import Command, add_study
 from bitlaw.errors import UserError, unknown
 from bitlaw.laws import LAWS
+from bitlaw.predictor.training import PUBLISHED, REFERENCE
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,7 +21,11 @@ if TYPE_CHECKING:
 def _arguments(parser: argparse.ArgumentParser) -> None:
     add_study(parser)
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("--table", metavar="FILE", help="a results table (Parquet) instead of the study's")
+    which.add_argument(
+        "--table",
+        metavar="FILE",
+        help=f"a results table instead of the study's, or '{REFERENCE}', which comes with bitlaw",
+    )
     which.add_argument("--published", action="store_true", help="the published results, each source on its own")
     which.add_argument(
         "--chinchilla", metavar="FILE", help="the points of Chinchilla's figure 4: a copy of Epoch AI's CSV file"
@@ -62,7 +67,8 @@ def _run(options: argparse.Namespace) -> int:
     if nothing and not any(found["groups"] for found in compared.values()):
         raise UserError(_why(fits, compared))
     if options.into:
-        _into(Path(options.into), "published" if options.published else "study", list(compared.values()))
+        name = PUBLISHED if options.published else REFERENCE if options.table == REFERENCE else "study"
+        _into(Path(options.into), name, list(compared.values()))
         return 0
     for name in tables:
         lines = [f"# {name}"] if len(tables) > 1 else []
@@ -72,9 +78,9 @@ def _run(options: argparse.Namespace) -> int:
 
 def _tables(options: argparse.Namespace) -> dict[str, pd.DataFrame]:
     """Return the tables to fit, by name: sources of published results do not share a protocol."""
-    import pandas as pd
+    from bitlaw.predictor.training import read
 
-    if options.published:
+    if options.published or options.table == PUBLISHED:
         from bitlaw.published.load import load, losses
 
         sources = losses(load()).groupby("source", sort=True)
@@ -84,20 +90,14 @@ def _tables(options: argparse.Namespace) -> dict[str, pd.DataFrame]:
 
         return {"chinchilla": points(Path(options.chinchilla))}
     if options.table:
-        path = Path(options.table)
-    else:
-        from bitlaw.cli.plan import open_plan
+        return {"study": read([options.table])}
+    from bitlaw.cli.plan import open_plan
 
-        plan = open_plan(options)
-        path = plan.root / plan.grid.table.path
+    plan = open_plan(options)
+    path = plan.root / plan.grid.table.path
     if not path.is_file():
-        raise UserError(
-            "no results yet; run `snakemake --cores N`" if not options.table else "no such file", place=str(path)
-        )
-    try:
-        return {"study": pd.read_parquet(path)}
-    except ValueError as error:
-        raise UserError(f"not a Parquet file: {error}", place=str(path)) from None
+        raise UserError("no results yet; run `snakemake --cores N`", place=str(path))
+    return {"study": read([str(path)])}
 
 
 def _fit(laws: dict[str, Any], table: pd.DataFrame, options: argparse.Namespace) -> dict[str, Any]:

@@ -36,12 +36,14 @@ def _run(options: argparse.Namespace) -> int:
     from bitlaw.predictor.predict import predict
 
     fmt = grammar.parse(options.format)
-    text, names = options.text, options.table
-    if names is None:
-        names = [one for one in (training.PUBLISHED, own(options.root)) if one is not None]
-        text = text or training.EVALUATION
-    table = training.read(names)
-    known = find(options.model, table, params=options.params)
+    text = options.text
+    if options.table is not None:
+        table = training.read(options.table)
+        known = find(options.model, table, params=options.params)
+    else:
+        usual = training.Usual(own(options.root))
+        known = find(options.model, usual.whole, params=options.params)
+        table, text = usual.for_sizes([known.n_params], text)
     answer = predict(table, known, fmt, options.method, text=text, nll=options.nll, seed=options.seed)
     print(json.dumps(answer, indent=1) if options.json else "\n".join(lines(answer)))
     return 0
@@ -85,8 +87,8 @@ COMMAND = Command(
     description="""\
 Predict the loss that a format and a method add to a model, with an interval, the reasons, and a word where it
 extrapolates. Nothing is run and no network is asked: the size comes from the folder's configuration, the table, or the
-name. The answer is learned from the published results and the project's own on the same evaluation text, or from
---table.""",
+name. The answer is learned from the published results, or from the reference study if its models are nearer in size,
+with the project's own on the same evaluation text; or from --table.""",
     epilog="""\
 examples:
   bitlaw predict --model opt-66b --format int4_g128_asym --method gptq

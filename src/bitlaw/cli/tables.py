@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bitlaw.artifacts import replace_file
 from bitlaw.errors import UserError
-from bitlaw.predictor.training import PUBLISHED
+from bitlaw.predictor.training import PUBLISHED, REFERENCE, SHIPPED
 from bitlaw.study.load import find_root
 from bitlaw.study.publish import VIEWS
 
@@ -19,7 +19,7 @@ def add_tables(parser: argparse.ArgumentParser) -> None:
         "--table",
         metavar="FILE",
         action="append",
-        help=f"a results table, or '{PUBLISHED}' for the results that come with bitlaw; may be given several times",
+        help=f"a results table, or '{PUBLISHED}' or '{REFERENCE}', which come with bitlaw; may be given several times",
     )
     parser.add_argument(
         "--text", metavar="NAME", help="the evaluation text, as NAME or NAME@WINDOW, if there are several"
@@ -46,7 +46,8 @@ def named(options: argparse.Namespace) -> list[str]:
     """
     names = options.table or [one for one in [own(options.root)] if one is not None]
     if not names:
-        raise UserError(f"no results yet; run `snakemake --cores N`, or give --table FILE or --table {PUBLISHED}")
+        others = " or ".join(f"--table {name}" for name in SHIPPED)
+        raise UserError(f"no results yet; run `snakemake --cores N`, or give --table FILE, or {others}")
     return list(names)
 
 

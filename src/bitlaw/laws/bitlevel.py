@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bitlaw.errors import UserError
+from bitlaw.series import series
 from bitlaw.table import UNQUANTIZED
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def offsets(table: pd.DataFrame, value: str = "nll", reference: str = UNQUANTIZE
     import pandas as pd
 
     found = []
-    for _, part in table.groupby(["family", "text"], sort=True):
+    for _, part in table.groupby([series(table), "text"], sort=True):
         try:
             base = curve(part[part["format"] == reference], value)
         except UserError:
@@ -118,16 +119,20 @@ def predict(train: pd.DataFrame, baselines: pd.DataFrame, rows: pd.DataFrame) ->
     """
     import numpy as np
 
+    whole = series(baselines)
+    # Told from all models: a part of them may not show how their training differs.
+    of = dict(zip(baselines["model"], whole, strict=True))
+    train, rows = (part.assign(series=part["model"].map(of)) for part in (train, rows))
     curves = {}
-    for family, part in baselines.groupby("family", sort=True):
+    for family, part in baselines.groupby(whole, sort=True):
         if part["model_bits"].nunique() >= 2:
             curves[family] = curve(part)
-    known = train[train["family"].isin(list(curves))]
+    known = train[train["series"].isin(list(curves))]
     if known.empty:
         return np.full(len(rows), np.nan)
     shift = np.empty(len(known))
     for family, own in curves.items():
-        mask = (known["family"] == family).to_numpy(bool)
+        mask = (known["series"] == family).to_numpy(bool)
         shift[mask] = own.where(known["nll"].to_numpy("float64")[mask])
     bits = np.log2(known["model_bits"].to_numpy("float64"))
     median = known.assign(shift=shift - bits).dropna(subset="shift").groupby("effective_bits")["shift"].median()
@@ -136,6 +141,6 @@ def predict(train: pd.DataFrame, baselines: pd.DataFrame, rows: pd.DataFrame) ->
     offset = np.interp(rows["effective_bits"].to_numpy("float64"), median.index.to_numpy("float64"), median)
     at, predicted = np.log2(rows["model_bits"].to_numpy("float64")) + offset, np.full(len(rows), np.nan)
     for family, own in curves.items():
-        mask = (rows["family"] == family).to_numpy(bool)
+        mask = (rows["series"] == family).to_numpy(bool)
         predicted[mask] = own.at(at[mask])
     return np.asarray(predicted - (rows["nll"] - rows["delta_nll"]).to_numpy("float64"))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from bitlaw.laws.base import Constant, Law, LawSettings, Problem, Selection
+from bitlaw.series import series
 from bitlaw.table import UNQUANTIZED
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ def select(selection: Selection, settings: Settings) -> list[Problem]:
     """
     selection.drop(selection.rows["format"] != UNQUANTIZED, "a quantized cell")
     selection.drop(selection.rows["family"].isna(), "the model has no family")
+    selection.rows = selection.rows.assign(family=series(selection.rows))
     problems = []
     same = ["text", "text_sha256", "window", "stride", "eval_tokens"]
     for (text, _, window, stride, tokens), rows in selection.rows.groupby(same, sort=True, dropna=False):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from bitlaw.laws.base import Constant, LawSettings, Problem, Selection
 from bitlaw.laws.damage import ALWAYS, DamageSettings, drop_mixed, drop_saturated, grouped, tokens_vary
+from bitlaw.series import lineage, series
 from bitlaw.table import UNQUANTIZED
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ SAME = ("text", "text_sha256", "window", "stride", "eval_tokens", "family")
 def unquantized(constants: tuple[Constant, ...], *, tokens: bool) -> Callable[[Selection, LawSettings], list[Problem]]:
     """Return the selection of a law of the unquantized loss: a problem for each text and family.
 
+    What models of a family are on one curve says ``bitlaw.series``.
+
     Args:
         constants: the law's.
         tokens: whether the law needs training tokens that vary independently of the parameters.
@@ -27,6 +30,8 @@ def unquantized(constants: tuple[Constant, ...], *, tokens: bool) -> Callable[[S
     def select(selection: Selection, settings: LawSettings) -> list[Problem]:
         selection.drop(selection.rows["format"] != UNQUANTIZED, "a quantized cell")
         selection.drop(selection.rows["family"].isna(), "the model has no family")
+        of = lineage if tokens else series
+        selection.rows = selection.rows.assign(family=of(selection.rows))
         found = []
         for values, rows in selection.rows.groupby(list(SAME), sort=True, dropna=False):
             by = {name: str(value) for name, value in zip(SAME, values, strict=True) if name != "text_sha256"}

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
     Mask = np.ndarray[Any, np.dtype[np.bool_]]
 
+LEAST_DAMPING = 1e-9
+"""Share of a curvature that is added to it where a system is singular without."""
+
 
 @dataclass(frozen=True)
 class Setup:
@@ -175,5 +178,11 @@ def _step(r: Array, slopes: Array, theta: Array, weights: Array, setup: Setup, d
     # An unknown that does not move the residuals gets a unit curvature, so that the system stays solvable.
     floor = 1e-12 * np.maximum(diagonal.max(axis=1, keepdims=True), 1e-300)
     added = np.where(diagonal > floor, damping[:, None] * diagonal, 1.0)
-    system = curvature + added[:, :, None] * np.eye(theta.shape[1])
-    return np.asarray(-np.linalg.solve(system, (gradient * free)[:, :, None])[:, :, 0])
+    unit, right = np.eye(theta.shape[1]), (gradient * free)[:, :, None]
+    try:
+        step = np.linalg.solve(curvature + added[:, :, None] * unit, right)
+    except np.linalg.LinAlgError:
+        # Unknowns that the data cannot tell apart, after many steps of which each lowered the damping.
+        added = np.maximum(added, LEAST_DAMPING * np.maximum(diagonal, floor))
+        step = np.linalg.solve(curvature + added[:, :, None] * unit, right)
+    return np.asarray(-step[:, :, 0])

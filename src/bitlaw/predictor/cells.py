@@ -118,8 +118,8 @@ def _of_evaluation(rows: pd.DataFrame, text: str | None) -> pd.DataFrame:
             raise unknown("evaluation text", text, counts.index)
         rows = rows[((labels == text) | (rows["text"] == text)).fillna(False).to_numpy("bool")]
         counts = evaluations(rows)
-    identity = [name for name in _EVALUATION if name in rows]
-    if len(rows[identity].drop_duplicates()) > 1:
+    # What a source does not state differs from nothing.
+    if any(name in rows and rows[name].nunique() > 1 for name in _EVALUATION):
         shown = ", ".join(f"{name} ({count} cells)" for name, count in counts.items())
         raise UserError(f"the table mixes evaluations, whose losses do not compare: {shown}; choose one with --text")
     return rows

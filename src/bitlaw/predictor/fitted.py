@@ -75,12 +75,13 @@ class Fitted:
         """
         import numpy as np
 
-        ends = []
-        for sign in (-1.0, 0.0, 1.0):
+        middle = self.predict(queries)
+        ends = [self.margins.interval(middle)]
+        for sign in (-1.0, 1.0) if spread.any() else ():
             shifted = queries.assign(base_nll=queries["base_nll"].to_numpy("float64") + sign * spread)
             ends.append(self.margins.interval(self.predict(shifted)))
         low, high = (np.stack([end[side] for end in ends]) for side in (0, 1))
-        return self.predict(queries), low.min(0), high.max(0)
+        return middle, low.min(0), high.max(0)
 
 
 def fit(cells: Cells, rows: pd.DataFrame, models: Mapping[str, Model], seed: int) -> Fitted:
@@ -138,7 +139,7 @@ def queries(cells: Cells, asked: Sequence[Asked], *, largest: int = LARGEST_READ
     rows = features_of(pd.DataFrame(raw))
     exact = pd.Series([rounded[one.known.name, str(one.fmt)] for one in asked], index=rows.index, dtype="float64")
     rows = rows.assign(noise_db=exact.fillna(rows["noise_db"]))
-    curves = {name: _curve(own[name]) for name in landscapes}
+    curves = _curves(cells.rows[cells.rows["model"].isin(list(landscapes))])
     radial = [_at(curves.get(one.known.name), noise) for one, noise in zip(asked, rows["noise_db"], strict=True)]
     return rows.assign(log_radial=pd.Series(radial, index=rows.index, dtype="float64"))
 
@@ -181,11 +182,12 @@ def _landscape(own: pd.DataFrame) -> dict[str, float]:
     return {name: float(own[name].dropna().iloc[0]) for name in names if name in own and own[name].notna().any()}
 
 
-def _curve(own: pd.DataFrame) -> pd.Series[float] | None:
-    """Return the logarithm of the loss of random noise by SQNR in dB, of the model with the cells ``own``."""
-    if "radial_delta_nll" not in own or not own["radial_delta_nll"].notna().any():
-        return None
-    return features_of(own).dropna(subset=["log_radial"]).groupby("noise_db")["log_radial"].mean()
+def _curves(rows: pd.DataFrame) -> dict[str, pd.Series[float]]:
+    """Return by model the logarithm of the loss of random noise by SQNR in dB, of models whose profile is known."""
+    if "radial_delta_nll" not in rows or not rows["radial_delta_nll"].notna().any():
+        return {}
+    known = features_of(rows).dropna(subset=["log_radial"])
+    return {str(name): own.groupby("noise_db")["log_radial"].mean() for name, own in known.groupby("model", sort=True)}
 
 
 def _at(curve: pd.Series[float] | None, noise_db: float) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from bitlaw.report import scales, words
+from bitlaw.series import series
 from bitlaw.table import UNQUANTIZED, element_kind
 
 if TYPE_CHECKING:
@@ -207,7 +208,7 @@ def size_panel(table: pd.DataFrame, family: str, *, legend: bool = False) -> alt
     rows = table[table["finite"] & (table["family"].fillna("no family") == family)].copy()
     rows["size"] = [words.count(n) for n in rows["n_params"]]
     rows["MiB"] = rows["model_bits"] / 8 / 1024**2
-    rows["line"] = joined(rows, ["format", "method", "settings"])
+    rows["line"] = joined(rows.assign(series=series(rows)), ["series", "format", "method", "settings"])
     own = rows.sort_values(["model_bits", "nll"], kind="stable")
     shown = ["model", "size", "format", "method", "bits", "MiB", "nll", "line"]
     axis = scales.log_axis(float(own["MiB"].min()) / 1.1, float(own["MiB"].max()) * 1.1) if len(own) else alt.Axis()
@@ -269,8 +270,9 @@ def law_figure(record: Mapping[str, Any], table: pd.DataFrame, text: str) -> alt
             )
         ]
     )
-    points = _points_of(fits, table).rename(columns={column: "x"})
-    points["group"] = points[fits[0]["group"]]
+    points = _points_of(fits, table)
+    points["group"] = series(points) if fits[0]["group"] == "family" else points[fits[0]["group"]]
+    points = points.rename(columns={column: "x"})
     titles = {"n_params": "non-embedding parameters", "nll": "loss, nats per token"}
     x = alt.X("x:Q", title=titles.get(column, column), scale=alt.Scale(type="log", nice=False), axis=scales.counts())
     y = alt.Y("measured:Q", title=titles.get(target, target), scale=alt.Scale(zero=False))

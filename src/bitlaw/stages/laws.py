@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from bitlaw.artifacts import read_table, write_json
 from bitlaw.laws import LAWS
-from bitlaw.laws.compare import compare
-from bitlaw.laws.fit import fit
+from bitlaw.laws.run import run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,21 +24,13 @@ class Laws:
         return tuple(LAWS.module(name) for name in sorted(spec["laws"]))
 
     def run(self, job: Job) -> None:
-        """Write the record of every law: ``{"laws": {name: record}, "comparison", "seed", "bootstraps"}``.
+        """Write what ``bitlaw.laws.run`` says.
 
         Raises:
             UserError: a law is unknown, the table lacks what it needs, or no law may be fitted to it.
         """
-        table = read_table(job.one("table"))
-        seed, bootstraps = job.spec["seed"], job.spec["bootstraps"]
-        records = {}
-        for name, settings in sorted(job.spec["laws"].items()):
-            law = LAWS[name]
-            declared = {"title": law.title, "formula": law.formula, "source": law.source, "target": law.target}
-            fitted = fit(law, table, law.settings(**settings), seed=seed, bootstraps=bootstraps)
-            records[name] = {**declared, "inputs": list(law.inputs), **fitted}
-        comparison = compare(table, {name: LAWS[name] for name in records}, seed=seed)
-        result = {"laws": records, "comparison": comparison, "seed": seed, "bootstraps": bootstraps}
+        spec = job.spec
+        result = run(read_table(job.one("table")), spec["laws"], seed=spec["seed"], bootstraps=spec["bootstraps"])
         write_json(job.out, job.header, result)
 
 

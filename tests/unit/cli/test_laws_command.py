@@ -59,7 +59,7 @@ def test_a_page_is_written_between_its_marks(table: str, tmp_path: Path) -> None
     ("arguments", "said"),
     [
         (["--law", "kumr"], "--law: unknown law 'kumr'; did you mean 'kumar'?"),
-        (["--table", "nowhere.parquet"], "nowhere.parquet: no such file"),
+        (["--table", "nowhere.parquet"], "nowhere.parquet: no such table; give a Parquet file"),
         (["--chinchilla", "nowhere.csv"], "nowhere.csv: no such file; it is a copy of github.com/epoch-research"),
         (["--published", "--into", "nowhere.md"], "nowhere.md: there is no '<!-- laws: published -->'"),
     ],

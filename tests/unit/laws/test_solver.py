@@ -102,3 +102,16 @@ def test_unknowns_held_by_their_bounds_stay() -> None:
     low[:, 2] = high[:, 2] = at
     found, _ = refit(lambda t, y: curve(t) - y, np.array([1.0, 2.0, 0.8]), targets, weights, Setup(low, high, 0.1))
     np.testing.assert_array_equal(found[:, 2], at)
+
+
+def test_unknowns_that_the_data_cannot_tell_apart_are_fitted_all_the_same() -> None:
+    # Only the sum of two unknowns is seen: the system is singular but for its damping, which falls at each of the many
+    # steps that a small threshold takes.
+    targets = X + np.random.default_rng(0).standard_normal((20, len(X)))
+    setup = Setup(np.array([-50.0, -50.0]), np.array([50.0, 50.0]), 1e-4)
+
+    def of(theta: np.ndarray, y: np.ndarray) -> np.ndarray:
+        return (theta[..., :1] + theta[..., 1:]) * X - y
+
+    found, _ = refit(of, np.array([9.0, -9.0]), targets, np.ones_like(targets), setup, tolerance=0.0, steps=300)
+    assert np.abs(found.sum(axis=1) - 1.0).max() < 0.5

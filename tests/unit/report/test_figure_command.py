@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pandas as pd
 import pytest
 
 import synthetic
@@ -14,8 +15,6 @@ from projects import Project
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import pandas as pd
 
 
 def with_results(root: Path, table: pd.DataFrame) -> Path:
@@ -64,3 +63,18 @@ def test_a_study_without_results_is_one_line(tmp_path: Path, capsys: pytest.Capt
     Project(tmp_path)
     assert main(["figure", "a.png", "--root", str(tmp_path)]) == 2
     assert "no results yet" in capsys.readouterr().err
+
+
+def test_total_bits_are_drawn_from_any_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = synthetic.table(families=("opt", "bloom"))
+    other = table.assign(text="other", key="other" + table["key"])
+    pd.concat([table, other]).to_parquet(tmp_path / "table.parquet")
+    drawn = tmp_path / "a.svg"
+    words = ["figure", str(drawn), "--of", "total-bits", "--table", str(tmp_path / "table.parquet")]
+    assert main([*words, "--text", "other"]) == 0
+    text = drawn.read_text("utf-8")
+    assert "At a given size, how many bits?" in text and "on other" in text and "bloom" in text
+    for wrong, said in (("--text", "no text 'x'"), ("--of", "x")):
+        assert main([*words, wrong, "x"]) == 2
+        error = capsys.readouterr().err
+        assert said.split()[-1] in error and error.count("\n") == 1

@@ -1,0 +1,1 @@
+"""The sections of a data card; a module that assigns ``SECTION`` is one."""
