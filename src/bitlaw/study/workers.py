@@ -14,6 +14,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +59,9 @@ def make_in(
 
     Yields:
         As ``make_each``. An error that is no ``UserError`` comes as a ``RuntimeError`` whose text is its traceback.
+
+    Raises:
+        UserError: a process died.
     """
     context = multiprocessing.get_context("spawn")  # a process that has used a GPU cannot be forked
     count = context.Value("q", 0)
@@ -78,10 +82,13 @@ def make_in(
             progress(count.value)
             for future in done:
                 yield from ((path, _error(text, place)) for path, text, place in future.result())
-    except BaseException:
+    except BaseException as error:
         # Children of an interrupted run would go on with what they have begun.
-        for process in [process for pool in pools for process in list(pool._processes.values())]:
+        for process in [process for pool in pools for process in list((pool._processes or {}).values())]:
             process.terminate()
+        if isinstance(error, BrokenProcessPool):
+            message = "a process died, most likely for want of memory; what is made is kept: run again with fewer"
+            raise UserError(message, place="--workers") from None
         raise
     finally:
         for pool in pools:

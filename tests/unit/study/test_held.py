@@ -151,6 +151,21 @@ def test_an_interrupt_ends_all_processes_and_leaves_what_is_whole(
     assert found == {path: data for path, data in written.items() if path.split("/")[0] not in HOLD}
 
 
+def test_a_process_that_dies_is_told_and_what_is_made_stays(tmp_path: Path) -> None:
+    project = Project(tmp_path / "p", **GRID)
+    command = [sys.executable, "-m", "bitlaw", "run", "--until", "evaluate", "--workers", "2"]
+    run = subprocess.Popen(command, cwd=project.root, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not any(path.startswith("evaluate/") for path in project.results()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    workers = [child for child in _children(run.pid) if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
+    os.kill(workers[0], signal.SIGKILL)
+    _, said = run.communicate(timeout=60)
+    assert run.returncode == 2
+    assert said.strip().splitlines()[-1].startswith("bitlaw: --workers: a process died, most likely for want of memory")
+    assert any(path.startswith("evaluate/") for path in project.results())
+
+
 def _children(pid: int) -> list[int]:
     tasks = Path(f"/proc/{pid}/task/{pid}/children")
     return [int(child) for child in tasks.read_text("ascii").split()] if tasks.exists() else []
