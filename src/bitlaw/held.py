@@ -40,7 +40,7 @@ def expect(path: Path) -> None:
 
 
 def take(path: Path, tensors: Mapping[str, Tensor], document: Mapping[str, Any]) -> bool:
-    """Hold what is written to ``path`` if it is expected, and return whether it is."""
+    """Hold what is written to ``path`` if it is expected, and return whether it is; ``tensors`` of any shapes."""
     if path not in _expected:
         return False
     _expected.discard(path)

@@ -42,7 +42,7 @@ def _product(rows: Tensor, hessian: Tensor) -> Tensor:
 
 
 def output_error(own: Tensor, changed: Tensor, hessian: Tensor) -> tuple[float, float]:
-    """Return ``output_energies`` as two numbers."""
+    """Return ``output_energies`` as two numbers; ``own`` and ``changed`` (out, in), ``hessian`` (in, in)."""
     signal, noise = output_energies(own, changed, hessian).tolist()
     return signal, noise
 
