@@ -133,7 +133,14 @@ def test_an_interrupt_ends_all_processes_and_leaves_what_is_whole(
 ) -> None:
     project = Project(tmp_path / "p", **GRID)
     command = [sys.executable, "-m", "bitlaw", "run", "--until", "evaluate", "--workers", "2", "--hold", ",".join(HOLD)]
-    run = subprocess.Popen(command, cwd=project.root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    run = subprocess.Popen(
+        command,
+        cwd=project.root,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        # A shell that runs these tests in the background has it ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     deadline = time.monotonic() + 120
     while not any(path.startswith("evaluate/") for path in project.results()) and time.monotonic() < deadline:
         time.sleep(0.05)
