@@ -126,7 +126,7 @@ def test_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     def none() -> None:
         warnings.warn("no compiled kernels, so rounding is slower: no compiler", RuntimeWarning, stacklevel=1)
 
-    monkeypatch.setattr(cpu, "library", none)
+    monkeypatch.setattr(cpu, "shared_library", none)
     found = of("kernels")["kernels"]
     assert found.level == "warn" and "no compiler" in found.says and "g++" in found.fix
 

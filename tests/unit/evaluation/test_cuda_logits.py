@@ -1,22 +1,13 @@
 """The Triton kernels over logits against plain torch: on a GPU, or interpreted where Triton is installed."""
 
-import os
-import sys
-from importlib.util import find_spec
-
 import pytest
 import torch
 
 from bitlaw.evaluation import logits as plain
+from kernel_device import triton_device
 
-GPU = torch.cuda.is_available()
-if find_spec("triton") is None:
-    pytest.skip("Triton is not installed", allow_module_level=True)
-if not GPU:
-    if "triton" in sys.modules and not os.environ.get("TRITON_INTERPRET"):
-        pytest.skip("Triton is imported already, to compile", allow_module_level=True)
-    os.environ["TRITON_INTERPRET"] = "1"  # read when Triton is imported
-DEVICE = "cuda" if GPU else "cpu"
+DEVICE = triton_device()
+GPU = DEVICE == "cuda"
 
 from bitlaw.evaluation import cuda_logits  # noqa: E402  (it defines kernels)
 

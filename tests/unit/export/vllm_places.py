@@ -40,7 +40,8 @@ def main(rows: str, columns: str, *folders: str) -> None:
             read = compressed_tensors.CompressedTensorsConfig.from_config(config)
             (parts,) = list(read.target_scheme_map.values())[:1]
             scheme = read._get_scheme_from_parts(parts["weights"], parts["input_activations"], format=parts["format"])
-        except (NotImplementedError, ValueError) as error:  # what vLLM raises for a layout that it has no scheme for
+        # Both are what vLLM raises for a layout that it has no scheme for; which layouts those are is the answer here.
+        except (NotImplementedError, ValueError) as error:
             found.append({"scheme": None, "error": str(error)})
             continue
         layer = torch.nn.Module()

@@ -1,9 +1,5 @@
 """The Triton kernels equal plain torch bit for bit: on a GPU, or interpreted on the CPU where Triton is installed."""
 
-import os
-import sys
-from importlib.util import find_spec
-
 import numpy as np
 import pytest
 import torch
@@ -11,15 +7,10 @@ import torch
 from bitlaw.formats import quantile
 from bitlaw.formats.grammar import parse
 from bitlaw.formats.scales import Scales
+from kernel_device import triton_device
 
-GPU = torch.cuda.is_available()
-if find_spec("triton") is None:
-    pytest.skip("Triton is not installed", allow_module_level=True)
-if not GPU:
-    if "triton" in sys.modules and not os.environ.get("TRITON_INTERPRET"):
-        pytest.skip("Triton is imported already, to compile", allow_module_level=True)
-    os.environ["TRITON_INTERPRET"] = "1"  # read when Triton is imported
-DEVICE = "cuda" if GPU else "cpu"
+DEVICE = triton_device()
+GPU = DEVICE == "cuda"
 
 from bitlaw.formats.kernels import cuda, cuda_shared  # noqa: E402  (they define kernels)
 

@@ -119,12 +119,12 @@ def compiled(name: str, w: Tensor, out: Tensor | None = None) -> Tensor:
 @pytest.fixture(params=["native", "generic"])
 def library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Compile for this machine, and for the least of its kind without code for one instruction set."""
-    if cpu.library() is None:
+    if cpu.shared_library() is None:
         pytest.skip("no compiler")
     if request.param == "generic":
         options = [option for option in cpu._OPTIONS if option not in ("-march=native", "-O3")]
         generic = cpu.build((*options, "-O1", "-DBITLAW_GENERIC"))
-        monkeypatch.setattr(cpu, "library", lambda: generic)
+        monkeypatch.setattr(cpu, "shared_library", lambda: generic)
     yield
 
 
@@ -335,9 +335,9 @@ def test_gptq_leaves_the_unknown_to_plain_torch() -> None:
 def fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[], object]:
     """Return what loads the library anew, with an empty cache folder."""
     monkeypatch.setenv("BITLAW_CACHE", str(tmp_path / "cache"))
-    cpu.library.cache_clear()
-    yield cpu.library
-    cpu.library.cache_clear()
+    cpu.shared_library.cache_clear()
+    yield cpu.shared_library
+    cpu.shared_library.cache_clear()
 
 
 def test_without_a_compiler_there_is_one_warning(fresh: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -367,7 +367,7 @@ def test_the_library_is_compiled_once(fresh: Callable[[], object], tmp_path: Pat
     assert fresh() is not None
     (made,) = (tmp_path / "cache").iterdir()
     before = made.stat().st_mtime_ns
-    cpu.library.cache_clear()
+    cpu.shared_library.cache_clear()
     assert fresh() is not None
     assert [path.stat().st_mtime_ns for path in (tmp_path / "cache").iterdir()] == [before]
 

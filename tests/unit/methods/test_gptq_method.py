@@ -75,6 +75,7 @@ def test_whole_blocks_need_blocks(name: str) -> None:
 def test_a_missing_factor_is_an_error() -> None:
     with pytest.raises(ValueError, match="needs the factor"):
         GPTQ.quantize(torch.zeros(2, 24), parse("int4_b16"), settings())
+    # Only methods that need factors have settings for them: the base says so to whoever forgets to override it.
     with pytest.raises(NotImplementedError, match="needs no factors"):
         Method().factor_settings(None)
 

@@ -132,6 +132,7 @@ def test_the_model_is_left_as_it_was() -> None:
 
 
 def test_a_selection_is_by_costs_or_by_itself() -> None:
+    # A selection overrides the one that it is asked for; the base says so to whoever forgets it.
     plain = Select()
     with pytest.raises(NotImplementedError, match="knows no costs"):
         plain.costs(errors("llama"), None)

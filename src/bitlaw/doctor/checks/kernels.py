@@ -13,7 +13,7 @@ def check(root: str | None) -> list[Finding]:
 
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        there = cpu.library() is not None
+        there = cpu.shared_library() is not None
     if there:
         return [Finding("kernels", "ok", "compiled for this processor")]
     why = " ".join(str(said[-1].message).split())[:200] if said else "none for this processor"

@@ -41,7 +41,7 @@ _NUMBERS: Final = {"float32": 0, "bfloat16": 1, "float16": 2}
 
 
 @cache
-def library() -> ctypes.CDLL | None:
+def shared_library() -> ctypes.CDLL | None:
     """Return the compiled kernels, or ``None`` (after a warning) where they cannot be compiled."""
     import subprocess
     import warnings
@@ -215,7 +215,7 @@ def fake_quantize(fmt: Layout, w: Tensor, shared: Mapping[str, Tensor], out: Ten
     if _overlap(w, out) and not _same_place(w, out):
         return False
     readable = _name(w) in _NUMBERS and _rows_only(w)
-    if (not readable and _name(out) != "float32") or (kernels := library()) is None:
+    if (not readable and _name(out) != "float32") or (kernels := shared_library()) is None:
         return False
     if not readable:
         w = out.copy_(w)
@@ -238,7 +238,7 @@ def dequantize(fmt: Layout, codes: Tensor, scales: Scales, out: Tensor) -> bool:
     values = _decoded(fmt.element, scales.shared, codes) if fmt.compiled else None
     if values is None or _name(out) not in _NUMBERS or not (_rows_only(out) and codes.is_contiguous()):
         return False
-    if (kernels := library()) is None:
+    if (kernels := shared_library()) is None:
         return False
     parts = [values, codes, fmt.steps(scales), fmt.zeros(scales), fmt.means(scales)]
     parts = [None if part is None else part.contiguous() for part in parts]
@@ -281,7 +281,7 @@ def gptq_block(
     if element is None or (scales[1] is not None and element["element"] != _INTEGER):
         return False
     tensors = (w_t, upper.T.contiguous(), *scales, group, codes, errors)
-    if not all(part is None or part.is_contiguous() for part in tensors) or (kernels := library()) is None:
+    if not all(part is None or part.is_contiguous() for part in tensors) or (kernels := shared_library()) is None:
         return False
     pointers = [None if part is None else c_void_p(part.data_ptr()) for part in tensors]
     kernels.bitlaw_gptq(byref(_spec(element)), *pointers, *map(c_int64, w_t.shape))
