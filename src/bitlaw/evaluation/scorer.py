@@ -8,15 +8,13 @@ these a few rows at a time.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal, cast
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
-from transformers import masking_utils
 
-from bitlaw.models.compiled import is_compiled
+from bitlaw.models.compiled import is_compiled, unpacked
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -126,7 +124,7 @@ class Scorer:
 
         handle = self.head.register_forward_pre_hook(catch)
         try:
-            with _unpacked():
+            with unpacked():
                 logits = self.model(input_ids=inputs, use_cache=False).logits
         finally:
             handle.remove()
@@ -153,25 +151,6 @@ class Scorer:
             return cast("torch.Tensor", self.model(input_ids=token, use_cache=False).logits)
         finally:
             handle.remove()
-
-
-@contextmanager
-def _unpacked() -> Iterator[None]:
-    """Spare a model the look for several texts that are packed into one row: each row here is one window.
-
-    transformers looks at the positions of every batch, and a GPU is waited for each time. It has no switch for that;
-    where it has no such function either, nothing is changed.
-    """
-    name = "find_packed_sequence_indices"
-    own = getattr(masking_utils, name, None)
-    if own is None:
-        yield
-        return
-    setattr(masking_utils, name, lambda position_ids: None)
-    try:
-        yield
-    finally:
-        setattr(masking_utils, name, own)
 
 
 def windows(ids: torch.Tensor, group: Sequence[Span]) -> torch.Tensor:

@@ -9,10 +9,13 @@ call their ``base_model`` as a whole.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 import torch
 from torch import nn
+from transformers import masking_utils
 
 from bitlaw.models.linears import blocks
 
@@ -43,6 +46,25 @@ def compile_blocks(model: PreTrainedModel) -> None:
 def is_compiled(model: nn.Module) -> bool:
     """Return whether some part of ``model`` goes through ``torch.compile``."""
     return any(getattr(part, "_compiled_call_impl", None) is not None for part in model.modules())
+
+
+@contextmanager
+def unpacked() -> Iterator[None]:
+    """Spare a model the look for several texts that are packed into one row: each row here is one window.
+
+    transformers looks at the positions of every batch, and a GPU is waited for each time. It has no switch for that;
+    where it has no such function either, nothing is changed.
+    """
+    name = "find_packed_sequence_indices"
+    own = getattr(masking_utils, name, None)
+    if own is None:
+        yield
+        return
+    setattr(masking_utils, name, lambda position_ids: None)
+    try:
+        yield
+    finally:
+        setattr(masking_utils, name, own)
 
 
 def _has_weights(module: nn.Module) -> bool:

@@ -116,11 +116,16 @@ def fit(
     """
     import torch
 
+    from bitlaw.models.compiled import compile_blocks
+
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     windows, held_out = _split(tokens, recipe, device)
     torch.nn.Module.to(model, device).train()
     optimizer = _optimizer(model, recipe)
-    step = torch.compile(_loss) if device.type == "cuda" else _loss
+    cross_entropy = _cross_entropy
+    if device.type == "cuda":
+        compile_blocks(model)
+        cross_entropy = torch.compile(_cross_entropy, dynamic=False)
     batch, steps = recipe["batch"], math.ceil(recipe["tokens"] / (recipe["batch"] * recipe["context"]))
     losses = torch.zeros(steps, device=device)
     order = _Order(len(windows), recipe["seed"])
@@ -130,7 +135,7 @@ def fit(
     for number in track(range(begin, steps), "train"):
         for group in optimizer.param_groups:
             group["lr"] = recipe["lr"] * _schedule(number, steps, recipe["warmup"])
-        loss = step(model, windows[order.take(batch).to(device)])
+        loss = cross_entropy(*_logits(model, windows[order.take(batch).to(device)]))
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
@@ -207,22 +212,36 @@ def _resume(path: Path, model: PreTrainedModel, optimizer: torch.optim.Optimizer
     return steps
 
 
-def _loss(model: PreTrainedModel, windows: torch.Tensor) -> torch.Tensor:
-    """Return the mean next-token loss of ``windows``, shape (batch, context + 1), in nats."""
+def _logits(model: PreTrainedModel, windows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return what ``model`` says of ``windows``, (batch, context, vocabulary), and what is there, (batch, context).
+
+    Args:
+        model: a causal language model.
+        windows: (batch, context + 1), any integer.
+    """
     import torch
 
+    from bitlaw.models.compiled import unpacked
+
     windows = windows.long()
-    with torch.autocast(windows.device.type, torch.bfloat16, enabled=windows.is_cuda):
-        logits = model(windows[:, :-1], use_cache=False).logits
-    return torch.nn.functional.cross_entropy(logits.float().flatten(0, 1), windows[:, 1:].flatten())
+    with torch.autocast(windows.device.type, torch.bfloat16, enabled=windows.is_cuda), unpacked():
+        return model(windows[:, :-1], use_cache=False).logits, windows[:, 1:]
+
+
+def _cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Return the mean loss of ``targets``, in nats; for shapes see ``_logits``."""
+    import torch
+
+    return torch.nn.functional.cross_entropy(logits.float().flatten(0, 1), targets.flatten())
 
 
 def _held_out_loss(model: PreTrainedModel, windows: torch.Tensor, batch: int) -> float:
     import torch
 
     model.eval()
-    with torch.no_grad():
-        losses = [_loss(model, part) * len(part) for part in windows.split(batch)]
+    # A compiled model would be compiled once more, for a few batches.
+    with torch.no_grad(), torch.compiler.set_stance("force_eager"):
+        losses = [_cross_entropy(*_logits(model, part)) * len(part) for part in windows.split(batch)]
     return float(torch.stack(losses).sum() / len(windows))
 
 

@@ -71,16 +71,22 @@ def make_in(
         size = len(range(number, workers, len(gpus)))
         start = (count, gpu, os.getpid())
         pools.append(ProcessPoolExecutor(size, mp_context=context, initializer=_begin, initargs=start))
+    left = iter(groups)
+    running: dict[Future[list[tuple[str, str, str | None]]], ProcessPoolExecutor] = {}
+
+    def begin(pool: ProcessPoolExecutor) -> None:
+        if (group := next(left, None)) is not None:
+            running[pool.submit(_work, list(group), root, hold)] = pool
+
     try:
-        waiting: set[Future[list[tuple[str, str, str | None]]]] = {
-            # Dealt out like cards, so that each GPU gets as many large models as the others.
-            pools[number % len(pools)].submit(_work, list(group), root, hold)
-            for number, group in enumerate(groups)
-        }
-        while waiting:
-            done, waiting = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
+        # Dealt out like cards, so that each GPU gets as many large models as the others; who is done takes the next.
+        for number in range(workers):
+            begin(pools[number % len(pools)])
+        while running:
+            done, _ = wait(running, timeout=0.5, return_when=FIRST_COMPLETED)
             progress(count.value)
             for future in done:
+                begin(running.pop(future))
                 yield from ((path, _error(text, place)) for path, text, place in future.result())
     except BaseException as error:
         # Children of an interrupted run would go on with what they have begun.
