@@ -6,7 +6,9 @@ with ``--compile``. A model is a folder in Hugging Face's form, a text a UTF-8 f
 The loop loads the model for each cell, rounds it with other packages, and evaluates it (``hand_loop.py``). bitlaw runs
 the same cells and those of ``--grid`` as a study, ``bitlaw run --missing --until evaluate`` in this process, weights
 in memory, each round into a new folder; its time is that of the whole study, the unquantized model, calibration and
-files included, by the number of quantized cells.
+files included, by the number of quantized cells. With ``--workers`` that is one study of all models in so many
+processes, beside the loop's mean over models: what a user waits for. Start NVIDIA's MPS before, and give a ``--grid``
+that is worth the start of the processes.
 
 Both sides see the same tokens. The loop's are made before its clock runs, for a careful user keeps them; what its own
 tokenizer takes is printed beside. The round that loads and compiles comes first and is not among the medians. Losses
@@ -61,26 +63,26 @@ AIMS = {"rtn": 50, "gptq": 20}
 
 @dataclass
 class Side:
-    """What came of one method on one model: seconds for each cell, and the loss of each format."""
+    """What came of one method: seconds for each cell, and the loss by model and format."""
 
     seconds: list[float] = field(default_factory=list)
     parts: list[dict[str, float]] = field(default_factory=list)
-    nll: dict[str, float] = field(default_factory=dict)
+    nll: dict[tuple[str, str], float] = field(default_factory=dict)
 
 
 # bitlaw
 
 
-def study(options: argparse.Namespace, task: Task, formats: Sequence[str], method: Any) -> dict[str, Any]:
-    """Return the study that makes the cells of ``formats``."""
+def study(options: argparse.Namespace, tasks: Sequence[Task], formats: Sequence[str], method: Any) -> dict[str, Any]:
+    """Return the study that makes the cells of ``formats`` for the models of ``tasks``."""
     text = {
         name: {"source": "file", "path": str(getattr(options, name).resolve())}
         for name in ("evaluation", "calibration")
     }
-    dtype = str(task.dtype).removeprefix("torch.")
-    how = {"batch": options.study_batch, "dtype": dtype, "compile": options.compile, "max_tokens": task.ids.numel()}
+    dtype, tokens = str(tasks[0].dtype).removeprefix("torch."), tasks[0].ids.numel()
+    how = {"batch": options.study_batch, "dtype": dtype, "compile": options.compile, "max_tokens": tokens}
     return {
-        "models": [{"source": "path", "path": str(task.model.resolve())}],
+        "models": [{"source": "path", "path": str(task.model.resolve())} for task in tasks],
         "formats": list(formats),
         "methods": [method],
         "calibration": {"text": text["calibration"], "samples": options.samples, "length": options.length, "seed": 0},
@@ -89,63 +91,77 @@ def study(options: argparse.Namespace, task: Task, formats: Sequence[str], metho
     }  # fmt: skip
 
 
-def run_study(content: Mapping[str, Any]) -> tuple[float, dict[str, float]]:
-    """Run a study in a new folder; return the seconds for each of its cells, and the loss by format."""
+def run_study(content: Mapping[str, Any], workers: int) -> tuple[float, dict[tuple[str, str], float]]:
+    """Run a study in a new folder; return the seconds for each of its cells, and the loss by model and format."""
     with tempfile.TemporaryDirectory(prefix="bitlaw-loop-") as name, chdir(name), redirect_stdout(StringIO()):
         Path("studies").mkdir()
         Path("studies", "cells.yaml").write_text(yaml.safe_dump(dict(content)), "utf-8")
         Path("params.yaml").write_text("study: cells\n", "utf-8")
         begin = time.perf_counter()
-        code = bitlaw(["run", "--missing", "--until", "evaluate", "--hold", "calibrate,factorize,quantize"])
+        held = ["--hold", "calibrate,factorize,quantize", "--workers", str(workers)]
+        code = bitlaw(["run", "--missing", "--until", "evaluate", *held])
         seconds = time.perf_counter() - begin
         if code:
             raise SystemExit(f"bitlaw run ended with {code}")
-        cells = [read_json(path) for path in Path("results", "evaluate").rglob("*.json")]
-    losses = {cell["quantized"]["format"]: cell["nll"] for cell in cells if cell["quantized"]}
+        cells = {path: read_json(path) for path in Path("results", "evaluate").rglob("*.json")}
+    quantized = {path: cell for path, cell in cells.items() if cell["quantized"]}
+    losses = {(path.parts[2], cell["quantized"]["format"]): cell["nll"] for path, cell in quantized.items()}
     return seconds / len(losses), losses
 
 
 # Both
 
 
-def compare(options: argparse.Namespace, task: Task, name: str) -> tuple[Side, Side]:
-    """Return what the loop and bitlaw make of the method ``name`` on a model, all rounds in turn."""
+def compare(options: argparse.Namespace, tasks: Sequence[Task], name: str) -> tuple[Side, Side]:
+    """Return what the loop and bitlaw make of the method ``name`` on some models, all rounds in turn."""
     gptq = name != "rtn"
     formats = options.gptq if gptq else options.rtn
     # Factors are shared by formats, which a grid shows; with `sequential` there is nothing to share.
     grid = [] if name == "gptq, sequential" else [each for text in options.grid for each in expand(text)]
-    content = study(options, task, list(dict.fromkeys([*formats, *grid])), METHODS[name])
+    content = study(options, tasks, list(dict.fromkeys([*formats, *grid])), METHODS[name])
     loop, ours = Side(), Side()
     for _ in range(1 + options.rounds):
         # bitlaw takes one thread, and on a CPU that is what is compared.
         torch.set_num_threads((os.cpu_count() or 1) if options.device.startswith("cuda") else 1)
-        for each in formats:
-            loop.nll[each], parts = loop_cell(task, each, gptq=gptq)
+        for task, each in product(tasks, formats):
+            loop.nll[task.model.name, each], parts = loop_cell(task, each, gptq=gptq)
             loop.parts.append(parts)
-        seconds, ours.nll = run_study(content)
+        seconds, ours.nll = run_study(content, options.workers)
         ours.seconds.append(seconds)
     loop.seconds = [sum(parts.values()) for parts in loop.parts]
     return loop, ours
 
 
-def row(name: str, task: Task, loop: Side, ours: Side, tokenizing: float) -> dict[str, Any]:
-    """Return the figures of one method on one model; the first round is left out of the medians."""
-    first = len(loop.nll)
-    each = statistics.median(loop.seconds[first:])
+def row(name: str, tasks: Sequence[Task], loop: Side, ours: Side, tokenizing: float) -> dict[str, Any]:
+    """Return the figures of one method on some models; the first round is left out.
+
+    Of the loop, the median of a model's cells and the mean of these over models, which is what as many cells of each
+    would take.
+    """
+    count, first = len(loop.nll) // len(tasks), len(loop.nll)
+    models = [at // count % len(tasks) for at in range(len(loop.parts))][first:]
+
+    def typical(values: Sequence[float]) -> float:
+        return statistics.fmean(
+            statistics.median(value for value, model in zip(values, models, strict=True) if model == one)
+            for one in range(len(tasks))
+        )
+
+    each = typical(loop.seconds[first:])
     found = statistics.median(ours.seconds[1:])
     return {
-        "model": task.model.name,
+        "model": " + ".join(task.model.name for task in tasks),
         "method": name,
-        "formats of the loop": len(loop.nll),
+        "formats of the loop": count,
         "cells of bitlaw": len(ours.nll),
-        **{part: statistics.median(parts[part] for parts in loop.parts[first:]) for part in PARTS},
+        **{part: typical([parts[part] for parts in loop.parts[first:]]) for part in PARTS},
         "loop": each,
         "bitlaw": found,
         "bitlaw, first round": ours.seconds[0],
         "ratio": each / found,
         "ratio, tokenizing each cell": (each + tokenizing) / found,
         "difference": max(abs(loop.nll[one] - ours.nll[one]) for one in loop.nll),
-        "nll": {one: [loop.nll[one], ours.nll[one]] for one in loop.nll},
+        "nll": {" ".join(one): [loop.nll[one], ours.nll[one]] for one in loop.nll},
     }
 
 
@@ -179,11 +195,13 @@ def measure(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
         options.gptq = []
     names += ["gptq", "gptq, sequential"] if options.gptq else []
     tasks = [prepare(options, model) for model in options.models]
-    for name, (task, tokenizing) in product(names, tasks):
-        if name != "rtn" and task.conv1d:
+    for name in names:
+        able = [each for each in tasks if name == "rtn" or not each[0].conv1d]
+        for task in [task for task, _ in tasks if (name != "rtn" and task.conv1d)]:
             print(f"{name} of {task.model.name} is left out: llm-compressor quantizes no Conv1D\n")
-            continue
-        yield row(name, task, *compare(options, task, name), tokenizing)
+        for group in [able] if options.workers > 1 else [[each] for each in able]:
+            own = [task for task, _ in group]
+            yield row(name, own, *compare(options, own, name), statistics.fmean(seconds for _, seconds in group))
 
 
 def arguments() -> argparse.Namespace:
@@ -205,6 +223,7 @@ def arguments() -> argparse.Namespace:
     number("--samples", default=128, help="windows of the calibration")
     number("--length", default=256, help="tokens in each of them")
     number("--rounds", default=3)
+    number("--workers", default=1, help="processes of bitlaw; more than one run all models as one study")
     cuda = torch.cuda.is_available()
     parser.add_argument("--device", default="cuda" if cuda else "cpu")
     parser.add_argument("--dtype", default="bfloat16" if cuda else "float32", help="of the passes on both sides")

@@ -29,10 +29,12 @@ SMALLEST = 1e-4
 def input_scale(absmean: Tensor, exponent: float) -> Tensor:
     """Return ``s = m^a / sqrt(max m^a min m^a)`` for the mean sizes m of the inputs, (in,) float16.
 
-    Half precision costs 16 bits an input, and its rounding does no harm, for the weights are rounded with this very
-    scale. Where the spread of the inputs exceeds what it holds, the scale is cut off at 2^-14 and 2^15.
+    The power is taken in float64, for devices differ in the last digits of one in float32: the same m would give
+    another scale there now and then, and with it another choice between two that are about as good. Half precision
+    costs 16 bits an input, and its rounding does no harm, for the weights are rounded with this very scale. Where the
+    spread of the inputs exceeds what it holds, the scale is cut off at 2^-14 and 2^15.
     """
-    power = absmean.float().pow(exponent).clamp(min=SMALLEST)
+    power = absmean.double().pow(exponent).clamp(min=SMALLEST)
     scale = power / (power.max() * power.min()).sqrt()
     return scale.clamp(2.0**-14, 2.0**15).half()
 

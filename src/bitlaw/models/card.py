@@ -26,7 +26,7 @@ language: en
 ---
 # {name}
 
-A small {facts["architecture"]} language model of the bitlaw zoo, for experiments on post-training quantization.
+A small {facts["architecture"]} language model, trained by bitlaw for experiments on post-training quantization.
 It is a measuring instrument, not an assistant: it writes no useful text.
 
 | | |
@@ -49,5 +49,5 @@ It is a measuring instrument, not an assistant: it writes no useful text.
 
 {texts}
 
-`recipe.json` holds the whole recipe; `studies/zoo.yaml` trains it again.
+`recipe.json` holds the whole recipe; a study whose `models` has it trains the model again.
 """

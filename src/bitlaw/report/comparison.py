@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 from typing import TYPE_CHECKING, Any
 
 from bitlaw.laws.situations import CELL, CURVES, SITUATIONS
+from bitlaw.methods import METHODS
 from bitlaw.report import words
 
 if TYPE_CHECKING:
@@ -63,9 +65,18 @@ def trust(comparisons: Sequence[Mapping[str, Any]]) -> str:
 def where(by: Mapping[str, str]) -> str:
     """Return in words what the cells of a group have in common."""
     said = [words.method(by[name]) if name == "method" else by[name] for name in WHERE if name in by]
-    settings = by.get("settings", "{}")
-    window = [f"windows of {by['window']}"] if by.get("window", "<NA>") != "<NA>" else []
-    return ", ".join([*said, *window, *([settings] if settings != "{}" else [])])
+    said += _settings(by)
+    if by.get("mix", "none") != "none":
+        said.append(f"mixed by {words.MIXED.get(by['mix'], by['mix'])}, {by.get('select', 'none')}")
+    return ", ".join([*said, *([f"windows of {by['window']}"] if by.get("window", "<NA>") != "<NA>" else [])])
+
+
+def _settings(by: Mapping[str, str]) -> list[str]:
+    """Return the settings of a group's method that are not its defaults."""
+    given = json.loads(by.get("settings", "{}"))
+    known = METHODS[by["method"]].Settings().model_dump() if by.get("method") in METHODS else {}
+    own = {name: value for name, value in given.items() if name not in known or known[name] != value}
+    return [name if value is True else f"{name} {json.dumps(value)}" for name, value in own.items()]
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -186,7 +186,7 @@ def curve_points(found: Iterable[Contest]) -> pd.DataFrame:
         panels.setdefault((contest.format, contest.method, contest.mix), []).append(contest)
     rows = []
     for (fmt, method, mix), part in sorted(panels.items()):
-        units = {"layer": "layers", "matmul": "single linears"}[mix]
+        units = words.MIXED[mix]
         names = sorted({name for contest in part for name in contest.ordered})
         names = [*(TRIAL_NAMES if any(contest.trials for contest in part) else ()), *names]
         for share in sorted({contest.q_target for contest in part}):

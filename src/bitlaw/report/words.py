@@ -59,6 +59,10 @@ def method(name: str) -> str:
     return name.upper() if len(name) <= 4 else name
 
 
+MIXED = {"layer": "layers", "matmul": "single linears"}
+"""What is chosen as a whole in a mix, by its granularity."""
+
+
 def several(values: list[str]) -> str:
     """Return ``a, b and c``."""
     return " and ".join([", ".join(values[:-1]), values[-1]]) if len(values) > 1 else "".join(values)

@@ -10,6 +10,7 @@ import math
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from bitlaw import __version__
 from bitlaw.artifacts import read_json, read_table
 from bitlaw.errors import UserError
 from bitlaw.progress import track
@@ -54,7 +55,10 @@ def results(plan: Plan, dollars_per_hour: float | None = None) -> pd.DataFrame:
         head = read_head(plan.root / cell.path) if cell.path in plan.have else None
         if head is None:
             raise UserError("not there, but it tells the versions and the device of a cell", place=cell.path)
-        own = {name: head["made_with"].get(name) for name in ("device", *VERSIONS)}
+        # Sources on a path, as on a machine where nothing can be installed, do not know their version. A cell that this
+        # plan has was made by the very code that is planned with, for keys hold it.
+        told_by = {"bitlaw": __version__, **head["made_with"]}
+        own = {name: told_by.get(name) for name in ("device", *VERSIONS)}
         rows[cell.key] = {**own, "seconds": second, "dollars": second / 3600.0 * (dollars_per_hour or math.nan)}
     for name in ("device", *VERSIONS):
         table[name] = [rows[key][name] for key in table["key"]]

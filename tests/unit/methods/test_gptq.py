@@ -15,7 +15,6 @@ from bitlaw.formats.base import Format, Quantized
 from bitlaw.formats.grammar import parse
 from bitlaw.formats.kernels import cpu
 from bitlaw.formats.scales import Scales
-from bitlaw.methods import gptq_factor
 from bitlaw.methods.gptq_factor import HessianError, factorize
 from bitlaw.methods.gptq_solver import solve
 
@@ -377,21 +376,6 @@ def test_the_factor_is_that_of_the_inverse(columns: int, act_order: bool) -> Non
     expected = torch.linalg.cholesky(inverse, upper=True)
     assert torch.equal(factor.upper, factor.upper.triu())
     assert torch.allclose(factor.upper.double(), expected, rtol=1e-3, atol=1e-5 * float(expected.abs().max()))
-
-
-@pytest.mark.parametrize("act_order", [False, True])
-def test_a_factor_in_float64_is_that_of_the_exact_inverse(monkeypatch: pytest.MonkeyPatch, act_order: bool) -> None:
-    """As a GPU computes it; the rounding to float32 at the end is all that is left."""
-    h = correlated(96)
-    plain = factorize(h, 0.01, act_order)
-    monkeypatch.setattr(gptq_factor, "PRECISION", {})
-    found = factorize(h, 0.01, act_order)
-    assert found.upper.dtype == torch.float32
-    assert torch.equal(found.order, plain.order)
-    exact = h.double()[found.order][:, found.order] + found.shift * torch.eye(96)
-    upper = torch.linalg.cholesky(torch.linalg.inv(exact)).mT
-    assert float((found.upper - upper).norm() / upper.norm()) < 1e-7
-    assert float((plain.upper - upper).norm() / upper.norm()) > 1e-7
 
 
 def test_the_factor_of_dead_columns() -> None:

@@ -207,10 +207,10 @@ def test_moments_of_the_same_model(here: Path, tmp_path: Path) -> None:
 
 def test_factors_of_the_same_hessians(here: Path, tmp_path: Path) -> None:
     (there, shares) = remade(here, tmp_path, "factorize"), []
-    calibrations = {Path(path).parts[-2]: path for path, _ in pairs(here, there, "calibrate")}
+    calibrations = {path.parts[-3]: path for path, _ in pairs(here, there, "calibrate")}  # by model
     for one, other in pairs(here, there, "factorize"):
         (found, said), (others, other_said) = read_tensors(one), read_tensors(other)
-        hessians, _ = read_tensors(calibrations[one.parts[-2]])
+        hessians, _ = read_tensors(calibrations[one.parts[-3]])
         for i, (record, other_record) in enumerate(zip(said["factors"], other_said["factors"], strict=True)):
             h = hessians[f"hessian.{i}"].double()
             h = h + (record["shift"] * torch.eye(len(h))) + torch.diag((h.diagonal() == 0).double())

@@ -62,7 +62,7 @@ def _took(study: Study) -> list[tuple[str, str]]:
     by = known.groupby("method", sort=True)["seconds"].mean()
     each = ", ".join(f"{words.method(str(name))} {1000 * value:.3g} ms" for name, value in by.items() if name != "none")
     found = [
-        ("time", f"{whole / 60:.1f} min for {len(known):,} cells, {len(known) / whole:.1f} a second"),
+        ("time", f"{whole / 60:.1f} min of processes for {len(known):,} cells, {whole / len(known):.3g} s each"),
         ("a cell", each),
     ]
     if rows["dollars"].notna().any():
