@@ -95,13 +95,15 @@ def test_its_numbers_are_those_of_the_tables(card: tuple[Path, Path], capsys: py
     assert check(table, page, "--quick") == 0
     rows = study()
     assert f"| cells | {len(rows):,}," in page.read_text("utf-8")
-    assert f"{len(rows) * 0.25 / 60:.1f} min for {len(rows):,} cells, 4.0 a second" in page.read_text("utf-8")
+    assert f"{len(rows) * 0.25 / 60:.1f} min of processes for {len(rows):,} cells, 0.25 s each" in page.read_text(
+        "utf-8"
+    )
 
 
 @pytest.mark.parametrize(
     ("old", "new", "more", "said"),
     [
-        ("4.0 a second", "9.0 a second", (), "grid: not what the tables give"),
+        ("0.25 s each", "0.15 s each", (), "grid: not what the tables give"),
         ("| **holds** |", "| **does not hold** |", ("--quick",), "checksums: the page or the tables were changed"),
         ("intervals hold 95 %", "intervals hold 95 %, one hopes", ("--quick",), None),
     ],

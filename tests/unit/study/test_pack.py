@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import synthetic
+from bitlaw import __version__
 from bitlaw.artifacts import write_json, write_table, write_tensors
 from bitlaw.cli.main import main
 from bitlaw.reference import shipped
@@ -125,6 +126,14 @@ def test_what_cannot_be_packed_is_one_line(
     assert main(["pack", "--root", str(project.root), "--to", str(to), "--dollars-per-hour", price]) == 2
     error = capsys.readouterr().err
     assert said in error and error.count("\n") == 1 and not to.exists()
+
+
+def test_sources_that_know_no_version_made_what_this_version_plans(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert set(pack.results(ran(tmp_path / "a", SECONDS).plan())["bitlaw"]) == {"0.1"}
+    monkeypatch.delitem(WITH, "bitlaw")
+    assert set(pack.results(ran(tmp_path / "b", SECONDS).plan())["bitlaw"]) == {__version__}
 
 
 def test_a_study_without_results_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
