@@ -4,7 +4,7 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONNOUSERSITE := 1
 
-.PHONY: demo test test-quick parity bench lint format smoke figures laws-page reference-docs schema docs clean help
+.PHONY: demo test recompute test-quick parity bench lint format smoke figures laws-page reference-docs schema docs clean help
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -28,11 +28,14 @@ demo: .venv/ready  ## run the study of params.yaml (the embedded demo) and make 
 	@$(BIN)/bitlaw summary
 
 # A file's tests stay on one worker: they share what takes long to set up, such as a SLURM.
-test: .venv/ready  ## run all tests
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+test: .venv/ready  ## run all tests but those of `make recompute`
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m 'not recompute'
+
+recompute: .venv/ready  ## make sixty cells of the reference study again, which takes minutes
+	$(BIN)/python -m pytest -s -m recompute tests/unit/reference
 
 test-quick: .venv/ready  ## run the tests that start neither Snakemake nor a browser nor SLURM nor an installation
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not workflow and not browser and not cluster and not install'
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not workflow and not browser and not cluster and not install and not recompute'
 
 parity: .venv-parity/ready  ## compare formats and GPTQ with other packages, bit for bit
 	.venv-parity/bin/python -m pytest -n 2 tests/parity

@@ -72,6 +72,7 @@ def why(row: Mapping[str, Any]) -> str:
     return "codes at ties, float16" if row["method"] in LOOKING else "float16"
 
 
+@pytest.mark.recompute
 @pytest.mark.parametrize("text", list(TEXTS))
 def test_the_gpus_losses_are_those_of_a_cpu(text: str, tmp_path: Path) -> None:
     if not shipped.is_there():
