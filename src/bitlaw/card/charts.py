@@ -135,8 +135,11 @@ def _axis(rows: pd.DataFrame, axis: Axis) -> alt.Axis:
 
 
 def _in_order(value: Any) -> tuple[float, str]:
-    """Return what sorts numbers as numbers, also those of ``bitlaw.report.words.count``, and words as words."""
-    head, _, unit = str(value).partition(" ")
+    """Return what sorts numbers as numbers, also those of ``bitlaw.report.words.count``, and words as words.
+
+    What stands behind a number, such as ``parameters``, is passed over.
+    """
+    head, unit, *_ = f"{value} ".split(" ")
     try:
         return float(head) * _UNITS.get(unit, 1.0), str(value)
     except ValueError:

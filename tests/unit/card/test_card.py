@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 import synthetic
-from bitlaw.card import SECTIONS
+from bitlaw.card import SECTIONS, charts
 from bitlaw.card.base import Study, interval
 from bitlaw.card.page import NOTHING, ordered
 from bitlaw.cli.main import main
@@ -189,3 +189,8 @@ def test_intervals_are_of_clusters_and_few_values_have_none() -> None:
     assert interval([0.0] * 6, list("aabbcc"), ratio=True) == "1 (1 to 1)"
     low, high = re.findall(r"[\d.]+", interval([1.0, 2.0, 3.0, 4.0, 5.0, 6.0], list("aabbcc")))[1:]
     assert 1.4 <= float(low) < 3.5 < float(high) <= 5.6
+
+
+def test_panels_are_in_the_order_of_their_numbers() -> None:
+    wanted = ["2", "16", "100 k", "332 k parameters", "1.07 M parameters", "3.1 M", "10.2 M parameters", "novels", "x"]
+    assert sorted(sorted(wanted), key=charts._in_order) == wanted
