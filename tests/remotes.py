@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import time
+import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -51,6 +52,8 @@ def s3(folder: Path) -> Iterator[Place]:
         address, secrets = f"http://{host}:{port}", {"access_key_id": "me", "secret_access_key": "mine"}
         region = "us-east-1"
         keys = {f"aws_{name}": value for name, value in secrets.items()}
+        # What moto's servers of one process hold outlives them: whoever comes later begins with nothing.
+        urllib.request.urlopen(urllib.request.Request(f"{address}/moto-api/reset", method="POST")).close()
         boto3.client("s3", endpoint_url=address, region_name=region, **keys).create_bucket(Bucket="team")
         yield Place("s3://team/bitlaw", {"endpointurl": address, "region": region, **secrets})
     finally:

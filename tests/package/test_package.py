@@ -66,6 +66,8 @@ def test_the_wheel_holds_the_package_and_nothing_else(built: Path) -> None:
         for path in folder.rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
+    tables = (package / "reference" / "data").glob("*.parquet")  # beside them are models, which stay in the repository
+    expected |= {f"bitlaw/{path.relative_to(package)}": path.read_bytes() for path in tables}
     assert "bitlaw/py.typed" in expected and "bitlaw/published/data/models.csv" in expected
     (wheel,) = built.glob("*.whl")
     with zipfile.ZipFile(wheel) as file:
@@ -86,11 +88,11 @@ def test_the_metadata_is_sound(built: Path) -> None:
     assert {"workflow", "hub", "docs", "test"} <= set(metadata.provides_extra or ())
 
 
-def test_the_sdist_leaves_the_zoo_out(built: Path) -> None:
+def test_the_sdist_leaves_models_out(built: Path) -> None:
     (sdist,) = built.glob("*.tar.gz")
     names = done("tar", "tzf", sdist, where=built)
     assert f"bitlaw-{VERSION}/src/bitlaw/py.typed" in names
-    assert "data/zoo" not in names
+    assert "data/zoo" not in names and "data/reference/models" not in names
     assert sdist.stat().st_size < 5e6
 
 

@@ -34,7 +34,7 @@ def losses(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Mapping[str
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     rows = json.loads(Path(folder / "loop.json").read_text("utf-8"))["rows"]
-    return {row["method"]: row["nll"] for row in rows}
+    return {row["method"]: {name.split()[-1]: both for name, both in row["nll"].items()} for row in rows}
 
 
 @pytest.mark.parametrize("name", SAME)
