@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -28,10 +29,10 @@ class MethodSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Method:
+class Method(ABC):
     """One way to round weights to a format. Each module in ``bitlaw.methods`` assigns one to ``METHOD``.
 
-    A method overrides ``quantize`` if it treats each matrix for itself, else ``quantize_model``.
+    One that treats each matrix for itself is a ``MatrixMethod``.
 
     Attributes:
         Settings: class of its settings; all of them are part of an experiment's identity.
@@ -43,13 +44,12 @@ class Method:
         """Return what the method looks at with these settings."""
         return "nothing"
 
-    def check(self, fmt: Format, settings: Any) -> None:
+    def check(self, fmt: Format, settings: Any) -> None:  # noqa: B027 (most methods go with every format)
         """Raise ``UserError`` if these settings cannot go with ``fmt``; asked when a study is planned."""
 
     def factor_settings(self, settings: Any) -> dict[str, Any]:
-        """Return the settings that the factors depend on, for a method that needs factors."""
-        # Asked of methods alone whose ``needs`` is "factors", which override it: a call here is a mistake in the code.
-        raise NotImplementedError(f"{type(self).__name__} needs no factors")
+        """Return the settings that the factors depend on: none but for a method that needs factors."""
+        return {}
 
     def inputs(self, tensors: Mapping[str, Tensor], result: Mapping[str, Any]) -> Callable[[str], Inputs]:
         """Return the ``Work.inputs`` that the artifact in ``needs`` (its tensors and result) holds; see ``Inputs``.
@@ -63,6 +63,21 @@ class Method:
 
         return of
 
+    @abstractmethod
+    def quantize_model(
+        self, work: Work, fmt: Format, settings: Any
+    ) -> Iterator[tuple[Linear, StoredLinear, dict[str, Any]]]:
+        """Yield each linear of ``work`` with its quantized weights and what is worth knowing about how it went.
+
+        Raises:
+            UserError: with the linear's name as its place.
+        """
+
+
+class MatrixMethod(Method):
+    """A method that treats each matrix for itself."""
+
+    @abstractmethod
     def quantize(
         self, w: Tensor, fmt: Format, settings: Any, inputs: Inputs | None = None
     ) -> tuple[Quantized | StoredLinear, dict[str, Any]]:
@@ -78,17 +93,11 @@ class Method:
             The quantized matrix, and plain JSON values (which may be NaN) by name. A number may be a tensor without
             dimensions: the quantize stage fetches those of all linears together, for each costs a wait for a GPU.
         """
-        # A method overrides this or ``quantize_model``, which is the only caller here.
-        raise NotImplementedError(f"{type(self).__name__} rounds whole models only")
 
     def quantize_model(
         self, work: Work, fmt: Format, settings: Any
     ) -> Iterator[tuple[Linear, StoredLinear, dict[str, Any]]]:
-        """Yield each linear of ``work`` with its quantized weights and what is worth knowing about how it went.
-
-        Raises:
-            UserError: with the linear's name as its place.
-        """
+        """Yield each linear, by ``quantize``; see ``Method.quantize_model``."""
         for linear in work.linears:
             try:
                 result, info = self.quantize(linear.weight(), fmt, settings, work.inputs(linear.name))

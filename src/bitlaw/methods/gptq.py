@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 from pydantic import Field, model_validator
 
 from bitlaw.errors import UserError
-from bitlaw.methods.base import Method, MethodSettings, Need
+from bitlaw.methods.base import MatrixMethod, Method, MethodSettings, Need
 from bitlaw.methods.work import Inputs, Work
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class GptqSettings(MethodSettings):
         return self
 
 
-class Gptq(Method):
+class Gptq(MatrixMethod):
     """GPTQ with real codes and scales as its result."""
 
     Settings = GptqSettings
@@ -77,7 +77,7 @@ class Gptq(Method):
     def quantize(
         self, w: Tensor, fmt: Format, settings: GptqSettings, inputs: Inputs | None = None
     ) -> tuple[Quantized, dict[str, Any]]:
-        """Return ``w`` rounded by GPTQ; see ``Method.quantize`` and ``gptq_solver.solve``.
+        """Return ``w`` rounded by GPTQ; see ``MatrixMethod.quantize`` and ``gptq_solver.solve``.
 
         Returns:
             The quantized matrix, and ``damping`` (as used), ``damping_tries``, ``dead_columns``, ``proxy_loss``.

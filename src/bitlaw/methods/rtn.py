@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bitlaw.methods.base import Method, MethodSettings
+from bitlaw.methods.base import MatrixMethod, Method, MethodSettings
 from bitlaw.methods.work import Inputs
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ class RtnSettings(MethodSettings):
     """RTN has no settings."""
 
 
-class Rtn(Method):
+class Rtn(MatrixMethod):
     """Round to nearest."""
 
     Settings = RtnSettings
@@ -25,7 +25,7 @@ class Rtn(Method):
     def quantize(
         self, w: Tensor, fmt: Format, settings: RtnSettings, inputs: Inputs | None = None
     ) -> tuple[Quantized, dict[str, Any]]:
-        """Return ``fmt.quantize(w)`` and no further information; see ``Method.quantize``."""
+        """Return ``fmt.quantize(w)`` and no further information; see ``MatrixMethod.quantize``."""
         return fmt.quantize(w), {}
 
 

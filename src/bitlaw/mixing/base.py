@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -43,11 +44,10 @@ class Errors:
     windows: Tensor | None = None
 
 
-class Select:
+class Select(ABC):
     """One way to choose. Each module in ``bitlaw.mixing`` may assign one to ``SELECT``.
 
-    One that ``needs`` something overrides ``costs``, and the units that cost least together are quantized; one that
-    needs nothing overrides ``choose``.
+    One that asks what quantizing each linear costs is a ``SensitivitySelect``.
 
     Attributes:
         Settings: class of its settings. Those named ``trials`` say how many mixes are tried, all others are part of
@@ -61,23 +61,38 @@ class Select:
         """Return how many mixes to make of each kind, or ``None`` for a rule that makes one."""
         return None
 
+    @abstractmethod
+    def choose(
+        self, sizes: Sequence[int], costs: Sequence[float], total: int, settings: Any, trial: int | None
+    ) -> list[int]:
+        """Return the units to quantize, rising: together ``total`` steps.
+
+        Args:
+            sizes: steps of each unit; see ``bitlaw.mixing.choose``.
+            costs: of each unit; empty unless the selection needs something.
+            total: a sum that some of ``sizes`` make.
+            settings: an instance of ``Settings``.
+            trial: number of the trial, for a selection that has trials.
+        """
+
+
+class SensitivitySelect(Select):
+    """A selection by what quantizing each linear costs: the units that cost least together are quantized."""
+
+    needs: ClassVar[Need]
+
+    @abstractmethod
     def costs(self, errors: Errors, settings: Any) -> Mapping[str, float]:
         """Return what quantizing each linear costs, by name; costs of several linears add up.
 
         Raises:
             UserError: with the linear's name as its place.
         """
-        # Asked of selections alone that need something, which override it: a call here is a mistake in the code.
-        raise NotImplementedError(f"{type(self).__name__} knows no costs")
 
-    def choose(self, sizes: Sequence[int], total: int, settings: Any, trial: int | None) -> list[int]:
-        """Return the units to quantize, rising: together ``total`` steps.
+    def choose(
+        self, sizes: Sequence[int], costs: Sequence[float], total: int, settings: Any, trial: int | None
+    ) -> list[int]:
+        """Return the units that cost least; see ``Select.choose``."""
+        from bitlaw.mixing.choose import cheapest
 
-        Args:
-            sizes: steps of each unit; see ``bitlaw.mixing.choose``.
-            total: a sum that some of them make.
-            settings: an instance of ``Settings``.
-            trial: number of the trial, for a selection that has trials.
-        """
-        # Asked of selections alone that need nothing, which override it: a call here is a mistake in the code.
-        raise NotImplementedError(f"{type(self).__name__} chooses by costs")
+        return cheapest(sizes, costs, total)

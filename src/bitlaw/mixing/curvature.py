@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from bitlaw.mixing.base import Errors, Select, SelectSettings
+from bitlaw.mixing.base import Errors, Select, SelectSettings, SensitivitySelect
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
@@ -29,7 +29,7 @@ class CurvatureSettings(SelectSettings):
     seed: int = Field(default=0, ge=0, lt=2**63)
 
 
-class Curvature(Select):
+class Curvature(SensitivitySelect):
     """A linear costs half the quadratic form of the loss along its error, ``1/2 tr(dW^T F dW)``, in nats per token.
 
     F is the Fisher information, the Hessian of the loss without the part that the model's own errors make (Martens
@@ -42,7 +42,7 @@ class Curvature(Select):
     needs = "windows"
 
     def costs(self, errors: Errors, settings: CurvatureSettings) -> Mapping[str, float]:
-        """Return the cost of each linear; see ``Select.costs``."""
+        """Return the cost of each linear; see ``SensitivitySelect.costs``."""
         import torch
 
         assert errors.windows is not None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from bitlaw.mixing.base import Errors, Select, SelectSettings
+from bitlaw.mixing.base import Errors, Select, SelectSettings, SensitivitySelect
 
 BATCH_TOKENS = 4096
 """Tokens at a time. Fixed, so that sums are made in the same order everywhere."""
@@ -14,7 +14,7 @@ class LossSettings(SelectSettings):
     """There are none."""
 
 
-class Loss(Select):
+class Loss(SensitivitySelect):
     """A linear costs what the loss of the calibration text gains if it alone is quantized, in nats per token.
 
     It may be negative. It takes one pass over the calibration text for each linear, and one more.
@@ -24,7 +24,7 @@ class Loss(Select):
     needs = "windows"
 
     def costs(self, errors: Errors, settings: LossSettings) -> Mapping[str, float]:
-        """Return the cost of each linear; see ``Select.costs``."""
+        """Return the cost of each linear; see ``SensitivitySelect.costs``."""
         from bitlaw.evaluation.nll import nll
 
         assert errors.windows is not None

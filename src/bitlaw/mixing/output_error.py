@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from bitlaw.mixing.base import Errors, Select, SelectSettings
+from bitlaw.mixing.base import Errors, Select, SelectSettings, SensitivitySelect
 
 
 class OutputErrorSettings(SelectSettings):
     """There are none."""
 
 
-class OutputError(Select):
+class OutputError(SensitivitySelect):
     """A linear costs its weights times tr(dW H dW^T) / tr(W H W^T), the inverse of its output SQNR.
 
     With that, units are taken by rising share of noise in their outputs, whatever their size.
@@ -22,7 +22,7 @@ class OutputError(Select):
     needs = "output_error"
 
     def costs(self, errors: Errors, settings: OutputErrorSettings) -> Mapping[str, float]:
-        """Return the cost of each linear; see ``Select.costs``. A linear without output costs nothing."""
+        """Return the cost of each linear; see ``SensitivitySelect.costs``. A linear without output costs nothing."""
         assert errors.outputs is not None
         found = {}
         for linear in errors.linears:

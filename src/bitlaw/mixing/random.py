@@ -37,7 +37,9 @@ class Random(Select):
         """Return the number of trials."""
         return settings.trials
 
-    def choose(self, sizes: Sequence[int], total: int, settings: RandomSettings, trial: int | None) -> list[int]:
+    def choose(
+        self, sizes: Sequence[int], costs: Sequence[float], total: int, settings: RandomSettings, trial: int | None
+    ) -> list[int]:
         """Return the units of one trial; see ``Select.choose``."""
         return drawn(sizes, total, Chance(f"{settings.seed}/{trial}"))  # noqa: S311 (no secret)
 

@@ -35,7 +35,7 @@ class MixStage:
         Raises:
             UserError: a cost that is not a finite number, or names of linears that say no block.
         """
-        from bitlaw.mixing.choose import cheapest, nearest, steps, ways
+        from bitlaw.mixing.choose import nearest, steps, ways
         from bitlaw.mixing.units import unit_costs, units_of
 
         spec = job.spec
@@ -46,7 +46,7 @@ class MixStage:
         sizes = steps([unit.weights for unit in units])
         total = nearest(sizes, spec["q_ratio"])
         settings = select.Settings.model_validate(spec["settings"])
-        chosen = cheapest(sizes, costs, total) if costs else select.choose(sizes, total, settings, spec["trial"])
+        chosen = select.choose(sizes, costs, total, settings, spec["trial"])
         weights = sum(unit.weights for unit in units)
         result = {
             "low": [name for i in chosen for name in units[i].linears],

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bitlaw.mixing import SELECTS
+from bitlaw.mixing.base import SensitivitySelect
 from bitlaw.stage import Job, Stage
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class Sensitivity:
         from bitlaw.artifacts import write_json
 
         select = SELECTS[job.spec["select"]]
+        assert isinstance(select, SensitivitySelect)  # the plan asks no other for costs
         settings = select.Settings.model_validate(job.spec["settings"])
         costs = select.costs(_errors(job), settings)
         write_json(job.out, job.header, {"costs": {name: float(cost) for name, cost in costs.items()}})

@@ -14,7 +14,7 @@ from bitlaw.errors import UserError
 from bitlaw.formats.base import Quantized
 from bitlaw.formats.grammar import parse
 from bitlaw.methods import METHODS
-from bitlaw.methods.base import Method
+from bitlaw.methods.base import MatrixMethod, Method
 from bitlaw.methods.factors import energy, factor_from, inputs, inputs_of, record_of, tensors_of
 from bitlaw.methods.gptq_factor import HessianError, factorize
 from bitlaw.methods.work import Inputs
@@ -75,9 +75,18 @@ def test_whole_blocks_need_blocks(name: str) -> None:
 def test_a_missing_factor_is_an_error() -> None:
     with pytest.raises(ValueError, match="needs the factor"):
         GPTQ.quantize(torch.zeros(2, 24), parse("int4_b16"), settings())
-    # Only methods that need factors have settings for them: the base says so to whoever forgets to override it.
-    with pytest.raises(NotImplementedError, match="needs no factors"):
-        Method().factor_settings(None)
+
+
+@pytest.mark.parametrize(("base", "missing"), [(Method, "quantize_model"), (MatrixMethod, "quantize")])
+def test_a_method_that_does_not_round_cannot_be_made(base: type[Method], missing: str) -> None:
+    with pytest.raises(TypeError, match=f"abstract method.*{missing}"):
+        type("Forgets", (base,), {})()
+
+
+def test_a_method_that_needs_no_factors_has_no_settings_for_them() -> None:
+    for name in METHODS:
+        chosen = METHODS[name].Settings()
+        assert bool(METHODS[name].factor_settings(chosen)) == (METHODS[name].needs(chosen) == "factors")
 
 
 @pytest.mark.parametrize("act_order", [False, True])

@@ -12,7 +12,7 @@ from bitlaw.errors import UserError
 from bitlaw.evaluation.nll import nll
 from bitlaw.evaluation.output_error import output_error
 from bitlaw.mixing import SELECTS
-from bitlaw.mixing.base import Errors, Select
+from bitlaw.mixing.base import Errors, Select, SensitivitySelect
 from bitlaw.models.calibration import moments
 from bitlaw.models.linears import quantizable, swapped
 from tiny import tiny_model
@@ -131,17 +131,16 @@ def test_the_model_is_left_as_it_was() -> None:
     assert sum(len(module._forward_hooks) for module in known.model.modules()) == hooks
 
 
-def test_a_selection_is_by_costs_or_by_itself() -> None:
-    # A selection overrides the one that it is asked for; the base says so to whoever forgets it.
-    plain = Select()
-    with pytest.raises(NotImplementedError, match="knows no costs"):
-        plain.costs(errors("llama"), None)
-    with pytest.raises(NotImplementedError, match="chooses by costs"):
-        plain.choose([1], 1, None, None)
-    assert plain.trials(None) is None
+def test_a_selection_says_how_it_chooses() -> None:
+    """One that forgets to cannot be made."""
+    with pytest.raises(TypeError, match="abstract method.*choose"):
+        type("Forgets", (Select,), {})()
+    with pytest.raises(TypeError, match="abstract method.*costs"):
+        type("Forgets", (SensitivitySelect,), {})()
     for name in SELECTS:
-        own = type(SELECTS[name])
-        assert ("costs" in vars(own)) == (own.needs != "nothing") != ("choose" in vars(own))
+        assert isinstance(SELECTS[name], SensitivitySelect) == (SELECTS[name].needs != "nothing")
+    assert SELECTS["output_error"].trials(None) is None
+    assert SELECTS["loss"].choose([1, 2, 1], [5.0, 1.0, 0.5], 2, None, None) == [1]
 
 
 def test_unknown_selection() -> None:
