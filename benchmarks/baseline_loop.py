@@ -62,12 +62,20 @@ AIMS = {"rtn": 50, "gptq": 20}
 
 
 @dataclass
-class Side:
-    """What came of one method: seconds for each cell, and the loss by model and format."""
+class Found:
+    """What came of one method, loop and bitlaw.
 
+    Attributes:
+        parts: seconds of each part of each cell of the loop, by model, round after round.
+        seconds: what a cell of bitlaw took, a round each.
+        nll: losses of the loop and of bitlaw, by model and format.
+        cells: that bitlaw made in a round.
+    """
+
+    parts: dict[str, list[dict[str, float]]] = field(default_factory=dict)
     seconds: list[float] = field(default_factory=list)
-    parts: list[dict[str, float]] = field(default_factory=list)
-    nll: dict[tuple[str, str], float] = field(default_factory=dict)
+    nll: dict[tuple[str, str], list[float]] = field(default_factory=dict)
+    cells: int = 0
 
 
 # bitlaw
@@ -112,56 +120,54 @@ def run_study(content: Mapping[str, Any], workers: int) -> tuple[float, dict[tup
 # Both
 
 
-def compare(options: argparse.Namespace, tasks: Sequence[Task], name: str) -> tuple[Side, Side]:
+def compare(options: argparse.Namespace, tasks: Sequence[Task], name: str) -> Found:
     """Return what the loop and bitlaw make of the method ``name`` on some models, all rounds in turn."""
     gptq = name != "rtn"
     formats = options.gptq if gptq else options.rtn
     # Factors are shared by formats, which a grid shows; with `sequential` there is nothing to share.
     grid = [] if name == "gptq, sequential" else [each for text in options.grid for each in expand(text)]
     content = study(options, tasks, list(dict.fromkeys([*formats, *grid])), METHODS[name])
-    loop, ours = Side(), Side()
+    found = Found({task.model.name: [] for task in tasks})
     for _ in range(1 + options.rounds):
         # bitlaw takes one thread, and on a CPU that is what is compared.
         torch.set_num_threads((os.cpu_count() or 1) if options.device.startswith("cuda") else 1)
+        loop = {}
         for task, each in product(tasks, formats):
-            loop.nll[task.model.name, each], parts = loop_cell(task, each, gptq=gptq)
-            loop.parts.append(parts)
-        seconds, ours.nll = run_study(content, options.workers)
-        ours.seconds.append(seconds)
-    loop.seconds = [sum(parts.values()) for parts in loop.parts]
-    return loop, ours
+            loop[task.model.name, each], parts = loop_cell(task, each, gptq=gptq)
+            found.parts[task.model.name].append(parts)
+        seconds, ours = run_study(content, options.workers)
+        found.seconds.append(seconds)
+        found.nll = {one: [loss, ours[one]] for one, loss in loop.items()}
+        found.cells = len(ours)
+    return found
 
 
-def row(name: str, tasks: Sequence[Task], loop: Side, ours: Side, tokenizing: float) -> dict[str, Any]:
+def row(name: str, found: Found, tokenizing: float) -> dict[str, Any]:
     """Return the figures of one method on some models; the first round is left out.
 
     Of the loop, the median of a model's cells and the mean of these over models, which is what as many cells of each
     would take.
     """
-    count, first = len(loop.nll) // len(tasks), len(loop.nll)
-    models = [at // count % len(tasks) for at in range(len(loop.parts))][first:]
+    formats = len(found.nll) // len(found.parts)
 
-    def typical(values: Sequence[float]) -> float:
-        return statistics.fmean(
-            statistics.median(value for value, model in zip(values, models, strict=True) if model == one)
-            for one in range(len(tasks))
-        )
+    def typical(*parts: str) -> float:
+        each = [[sum(cell[part] for part in parts) for cell in cells[formats:]] for cells in found.parts.values()]
+        return statistics.fmean(statistics.median(cells) for cells in each)
 
-    each = typical(loop.seconds[first:])
-    found = statistics.median(ours.seconds[1:])
+    loop, ours = typical(*PARTS), statistics.median(found.seconds[1:])
     return {
-        "model": " + ".join(task.model.name for task in tasks),
+        "model": " + ".join(found.parts),
         "method": name,
-        "formats of the loop": count,
-        "cells of bitlaw": len(ours.nll),
-        **{part: typical([parts[part] for parts in loop.parts[first:]]) for part in PARTS},
-        "loop": each,
-        "bitlaw": found,
-        "bitlaw, first round": ours.seconds[0],
-        "ratio": each / found,
-        "ratio, tokenizing each cell": (each + tokenizing) / found,
-        "difference": max(abs(loop.nll[one] - ours.nll[one]) for one in loop.nll),
-        "nll": {" ".join(one): [loop.nll[one], ours.nll[one]] for one in loop.nll},
+        "formats of the loop": formats,
+        "cells of bitlaw": found.cells,
+        **{part: typical(part) for part in PARTS},
+        "loop": loop,
+        "bitlaw": ours,
+        "bitlaw, first round": found.seconds[0],
+        "ratio": loop / ours,
+        "ratio, tokenizing each cell": (loop + tokenizing) / ours,
+        "difference": max(abs(one - other) for one, other in found.nll.values()),
+        "nll": {" ".join(one): both for one, both in found.nll.items()},
     }
 
 
@@ -201,7 +207,7 @@ def measure(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
             print(f"{name} of {task.model.name} is left out: llm-compressor quantizes no Conv1D\n")
         for group in [able] if options.workers > 1 else [[each] for each in able]:
             own = [task for task, _ in group]
-            yield row(name, own, *compare(options, own, name), statistics.fmean(seconds for _, seconds in group))
+            yield row(name, compare(options, own, name), statistics.fmean(seconds for _, seconds in group))
 
 
 def arguments() -> argparse.Namespace:
