@@ -142,11 +142,13 @@ def _children(node: yaml.Node | None, step: str | int) -> Iterator[tuple[int, ya
 def _problem(error: yaml.MarkedYAMLError) -> str:
     """Return what is wrong with a YAML file in words that say what to do."""
     problem, context = str(error.problem or error.context), str(error.context or "")
-    opened = f"line {error.context_mark.line + 1}" if error.context_mark else "above"
+    # For a node that is missing inside a bracket, the mark is where the node should be.
+    mark = None if "flow node" in context else error.context_mark
+    opened = f"in line {mark.line + 1}" if mark else "above"
     if "'\\t'" in problem:
         return "malformed YAML: there is a tab; indent with blanks"
     if "parsing a flow" in context:
-        return f"malformed YAML: the bracket opened in {opened} is not closed, or a comma is missing"
+        return f"malformed YAML: the bracket opened {opened} is not closed, or a comma is missing"
     if "mapping values are not allowed" in problem:
         return "malformed YAML: a ':' where none can be; put the value in quotes, or mend the indentation"
     if "could not find expected ':'" in problem:
