@@ -138,8 +138,7 @@ CASES = {
     STUDY + "methods: []": "params.yaml:2: methods: formats need a method to round to them, say `methods: [rtn]`",
     # YAML
     STUDY + "evaluation:\n\twindow: 3": "params.yaml:3: malformed YAML: there is a tab; indent with blanks",
-    STUDY
-    + "formats: [\n": "params.yaml:3: malformed YAML: the bracket opened above is not closed, "
+    STUDY + "formats: [\n": "params.yaml:3: malformed YAML: the bracket opened above is not closed, "
     "or a comma is missing",
     STUDY + "formats: [int4_b64\nseed: 3": "params.yaml:3: malformed YAML: the bracket opened in line 2 is not closed, "
     "or a comma is missing",
