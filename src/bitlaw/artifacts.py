@@ -90,15 +90,15 @@ def _of_the_system(error: Exception, path: Path) -> OSError | None:
     return OSError(int(found[1]), os.strerror(int(found[1])), str(path)) if found else None
 
 
-def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], Any]:
-    """Return the tensors and the result stored in ``path``, as ``write_tensors`` was given them.
+def read_tensors(path: Path) -> tuple[Mapping[str, torch.Tensor], Any]:
+    """Return the tensors, not to be changed, and the result stored in ``path``, as ``write_tensors`` was given them.
 
     Raises ``DamagedArtifactError`` if the file does not parse or its checksum does not match.
     """
     from safetensors import SafetensorError, safe_open
 
     if (content := held.get(path)) is not None:
-        return dict(content.tensors), content.document["result"]
+        return content.tensors, content.document["result"]
     try:
         with safe_open(path, "pt") as file:
             meta = file.metadata() or {}

@@ -2,19 +2,48 @@
 
 Quantized weights are read back a few milliseconds after they were made, and never again once their cells are measured.
 On a machine that makes tens of cells a second, packing, checksums and files would take longer than the cells. What is
-held is what the file would give: tensors of the same values, which may lie on a GPU, and the result as JSON has it.
+held is what the file would give: tensors of the same values, which may lie on a GPU, and the result as JSON has it. A
+stage may leave what its tensors are made from, as ``Live``, and readers in this process spare themselves the way there
+and back.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Live(Mapping[str, "Tensor"]):
+    """The tensors of an artifact, of any shapes, by name; made when they are asked for.
+
+    Attributes:
+        objects: what they are made from, for readers who know it.
+        pack: makes them.
+    """
+
+    objects: Mapping[Any, Any]
+    pack: Callable[[], Mapping[str, Tensor]]
+
+    @cached_property
+    def _packed(self) -> Mapping[str, Tensor]:
+        return self.pack()
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._packed[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._packed)
+
+    def __len__(self) -> int:
+        return len(self._packed)
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +59,9 @@ class Content:
     document: Mapping[str, Any]
 
 
+MOST_LIVE: Final = 2**28
+"""Numbers of an artifact that stays ``Live``: 1 GiB of float32, which is several times what its tensors take packed."""
+
 _expected: set[Path] = set()
 _held: dict[Path, Content] = {}
 
@@ -39,13 +71,18 @@ def expect(path: Path) -> None:
     _expected.add(path)
 
 
+def stays_live(path: Path, size: int) -> bool:
+    """Return whether an artifact of ``size`` numbers that is written to ``path`` next will be held, and may be live."""
+    return path in _expected and size <= MOST_LIVE
+
+
 def take(path: Path, tensors: Mapping[str, Tensor], document: Mapping[str, Any]) -> bool:
     """Hold what is written to ``path`` if it is expected, and return whether it is; ``tensors`` of any shapes."""
     if path not in _expected:
         return False
     _expected.discard(path)
     # By way of the text, so that a reader gets lists for tuples and texts for numbers as names, as from a file.
-    _held[path] = Content({name: tensor.detach() for name, tensor in tensors.items()}, json.loads(json.dumps(document)))
+    _held[path] = Content(tensors, json.loads(json.dumps(document)))
     return True
 
 

@@ -53,6 +53,10 @@ class Quantized:
         rows, columns = self.codes.shape
         return rows, columns
 
+    def weight(self) -> Tensor:
+        """Return the weights, ``(out, in)`` float32; see ``Format.dequantize``."""
+        return self.fmt.dequantize(self)
+
     def tensors(self) -> dict[str, Tensor]:
         """Return the storage form: ``codes`` packed densely, (n,) uint8, and the scales by name, dense below a byte."""
         bits = self.fmt.block_parts()

@@ -85,6 +85,11 @@ class Layout:
         """Return the bits that each part shared by a whole matrix takes, by name."""
         return self.rule.shared_parts()
 
+    @property
+    def by_rows(self) -> bool:
+        """Whether a row is rounded for itself, whatever the other rows of its matrix are."""
+        return self.block != "none" and not self.shared_parts()
+
     def width(self, columns: int) -> int:
         """Return the weights of a full block in a row of ``columns`` weights."""
         return min(self.block, columns) if isinstance(self.block, int) else columns

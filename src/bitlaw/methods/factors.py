@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from bitlaw.held import Live
 from bitlaw.methods.gptq_factor import Factor, HessianError, factorize
 from bitlaw.methods.work import Inputs, index_of
 
@@ -47,6 +48,11 @@ def tensors_of(factor: Factor) -> dict[str, Tensor]:
         # Row by row, for an index of the triangle would be larger than the factor.
         upper = torch.cat([row[i:] for i, row in enumerate(factor.upper)])
     return {"upper": upper, "order": factor.order.int(), "dead": factor.dead}
+
+
+def packed(factors: Mapping[int, Factor]) -> dict[str, Tensor]:
+    """Return the storage form of ``factors``, by name ``<part>.<number>``; see ``tensors_of``."""
+    return {f"{name}.{i}": part for i, factor in factors.items() for name, part in tensors_of(factor).items()}
 
 
 def _triangle(matrix: Tensor) -> tuple[Tensor, Tensor]:
@@ -103,6 +109,8 @@ def inputs(tensors: Mapping[str, Tensor], result: Mapping[str, Any]) -> Callable
 
     def of(linear: str) -> Inputs:
         i = index_of(result, linear)
+        if isinstance(tensors, Live):
+            return Inputs(factor=tensors.objects[i], energy=result["energy"][linear])
         if i not in kept:
             kept.clear()
             parts = {name: tensors[f"{name}.{i}"] for name in ("upper", "order", "dead")}

@@ -64,7 +64,7 @@ def quantize_blocks(
         of, moments = moments_of(linears, runs[0], runs, work.model.device)
         for index, one in enumerate(moments):
             sharing = [linear for linear in linears if of[linear.name] == index]
-            inputs = known(one.hessian.to(work.model.device), sharing)
+            inputs = known(one.hessian, sharing)
             for linear in sharing:
                 result, info = rounded(linear, inputs[linear.name])
                 stored = StoredLinear.of(result)

@@ -26,12 +26,14 @@ class StoredLinear:
         kept_columns: places of the columns kept in 16 bits, rising, ``(kept,)`` int32; ``None`` for none.
         kept: their weights, ``(out, kept)`` float16.
         input_scale: ``(in - kept,)`` float16, what the columns were multiplied by before rounding; ``None`` for ones.
+        known: what ``weight()`` returns, if whoever made this has it.
     """
 
     quantized: Quantized
     kept_columns: Tensor | None = None
     kept: Tensor | None = None
     input_scale: Tensor | None = None
+    known: Tensor | None = None
 
     @classmethod
     def of(cls, result: Quantized | StoredLinear) -> StoredLinear:
@@ -45,11 +47,12 @@ class StoredLinear:
         return rows, columns + (0 if self.kept_columns is None else len(self.kept_columns))
 
     def weight(self) -> Tensor:
-        """Return the weights, ``(out, in)`` float32."""
+        """Return the weights, ``(out, in)`` float32, not to be changed."""
         import torch
 
-        fmt = self.quantized.fmt
-        w = fmt.dequantize(self.quantized)
+        if self.known is not None:
+            return self.known
+        w = self.quantized.weight()
         if self.input_scale is not None:
             w = w.div_(self.input_scale)
         if self.kept_columns is None or self.kept is None:
@@ -85,6 +88,11 @@ class StoredLinear:
         columns = shape[1] - (0 if kept is None else kept.shape[1])
         quantized = Quantized.from_tensors(fmt, (shape[0], columns), tensors)
         return cls(quantized, tensors.get("kept_columns"), kept, tensors.get("input_scale"))
+
+
+def packed(linears: Mapping[str, StoredLinear]) -> dict[str, Tensor]:
+    """Return the storage form of ``linears``, by name ``<linear>/<part>``; the inverse of ``stored_linears``."""
+    return {f"{name}/{part}": tensor for name, one in linears.items() for part, tensor in one.tensors().items()}
 
 
 def stored_linears(

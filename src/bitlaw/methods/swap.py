@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from bitlaw import held
 from bitlaw.artifacts import read_header, read_tensors
 from bitlaw.formats.grammar import parse
+from bitlaw.held import Live
 from bitlaw.methods.stored import stored_linears
 from bitlaw.models.linears import swapped
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from bitlaw.held import Content
+    from bitlaw.methods.stored import StoredLinear
     from bitlaw.models.linears import Linear
 
 Swap = Callable[[], AbstractContextManager[None]]
@@ -26,6 +28,30 @@ Swap = Callable[[], AbstractContextManager[None]]
 
 _last: list[tuple[Path, Content, dict[str, Tensor], dict[str, Any]]] = []
 """The weights that were read last from an artifact in memory: a cell is measured on several texts in a row."""
+
+
+def read_linears(
+    path: Path, linears: Sequence[Linear], only: Collection[str] | None = None
+) -> tuple[dict[str, StoredLinear], dict[str, Any]]:
+    """Return the linears that an artifact of the quantize stage holds, by name, and its result.
+
+    Args:
+        path: the artifact.
+        linears: those of the model, on whose device they come.
+        only: names of linears; others are left out.
+
+    Raises:
+        DamagedArtifactError: it is not whole.
+    """
+    tensors, result = read_tensors(path)
+    if isinstance(tensors, Live):
+        return {name: one for name, one in tensors.objects.items() if only is None or name in only}, result
+    device = linears[0].parameter.device
+    wanted = {
+        name: tensor.to(device) for name, tensor in tensors.items() if only is None or name.rpartition("/")[0] in only
+    }
+    fmt = parse(read_header(path)["spec"]["format"])
+    return stored_linears(wanted, fmt, {linear.name: linear.shape for linear in linears}), result
 
 
 def read_weights(path: Path, linears: Sequence[Linear]) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -47,13 +73,11 @@ def read_weights(path: Path, linears: Sequence[Linear]) -> tuple[dict[str, Tenso
         weights, about = _last[0][2:]
         if next(iter(weights.values())).device == device:
             return dict(weights), dict(about)
-    tensors, result = read_tensors(path)
-    tensors = {name: tensor.to(device) for name, tensor in tensors.items()}
+    stored, result = read_linears(path, linears)
     spec = read_header(path)["spec"]
-    stored = stored_linears(tensors, parse(spec["format"]), {linear.name: linear.shape for linear in linears})
     about = {name: value for name, value in result.items() if name != "linears"}
     about |= {name: spec[name] for name in ("format", "method", "settings")}
-    weights = {name: one.weight() for name, one in stored.items()}
+    weights = {name: one.weight().to(device) for name, one in stored.items()}
     _last[:] = [(path, content, dict(weights), dict(about))] if content is not None else []
     return weights, about
 

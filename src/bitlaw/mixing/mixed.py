@@ -9,10 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bitlaw.artifacts import read_header, read_json, read_tensors
-from bitlaw.formats.grammar import parse
-from bitlaw.methods.stored import stored_linears
-from bitlaw.methods.swap import Swap, read_swap
+from bitlaw.artifacts import read_header, read_json
+from bitlaw.methods.swap import Swap, read_linears, read_swap
 from bitlaw.models.linears import swapped
 
 if TYPE_CHECKING:
@@ -76,7 +74,7 @@ def mixed(
     names = {linear.name for linear in linears}
     heads = [read_header(path) for path in quantized]
     parts = [set(low), names - set(low)][: len(quantized)]
-    energies = {linear.name: _energy(linear.weight()) for linear in linears}
+    energies = _energies(linears)
     abouts = [_add(total, linears, energies, *pair) for pair in zip(quantized, parts, strict=True)]
     total.kept = sum(abouts[0]["linears"][name]["kept"] for name in low)
     for linear in linears:
@@ -105,10 +103,7 @@ def _add(
 
     The noise follows from each linear's SQNR, which the artifact has: the model may be in 16 bits here.
     """
-    tensors, result = read_tensors(path)
-    fmt, device = parse(read_header(path)["spec"]["format"]), linears[0].parameter.device
-    wanted = {name: tensor.to(device) for name, tensor in tensors.items() if name.rpartition("/")[0] in chosen}
-    stored = stored_linears(wanted, fmt, {linear.name: linear.shape for linear in linears})
+    stored, result = read_linears(path, linears, chosen)
     for linear in linears:
         if linear.name in stored:
             one = stored[linear.name]
@@ -120,8 +115,11 @@ def _add(
     return dict(result)
 
 
-def _energy(w: Tensor) -> float:
-    """Return the sum of squares of ``w``, in float64 and a few rows at a time."""
-    import torch
+def _energies(linears: Sequence[Linear]) -> dict[str, float]:
+    """Return the sum of squares of the weights of each linear, by name."""
+    from bitlaw.methods.squares import SquareSums
 
-    return sum(float(rows.to(torch.float64).square().sum()) for rows in w.split(256))
+    sums = SquareSums()
+    for linear in linears:
+        sums.add(linear.name, linear.weight(), linear.weight())
+    return {name: found.signal for name, found in sums.found().items()}

@@ -102,8 +102,8 @@ class Moments:
     """Moments of the inputs x of the linears that get them; n counts these inputs.
 
     Attributes:
-        hessian: ``2/n sum x x^T`` (Frantar et al. 2022, equation 1), (in, in) float32 on the CPU.
-        absmean: ``1/n sum |x|``, (in,) float32 on the CPU.
+        hessian: ``2/n sum x x^T`` (Frantar et al. 2022, equation 1), (in, in) float32, where the linears are.
+        absmean: ``1/n sum |x|``, (in,) float32, likewise.
     """
 
     hessian: torch.Tensor
@@ -179,7 +179,7 @@ def moments_of(
         for run in runs:
             run()
     return of, [
-        Moments((square * (2.0 / count)).cpu(), (size / count).float().cpu())
+        Moments(square * (2.0 / count), (size / count).float())
         for square, size, count in zip(squares, sizes, counts, strict=True)
     ]
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from bitlaw import held
 from bitlaw.artifacts import read_header, read_tensors, write_tensors
+from bitlaw.held import Live
 from bitlaw.stage import Job
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from bitlaw.methods.gptq_factor import Factor
 
 
 class FactorizeStage:
@@ -34,7 +39,7 @@ class FactorizeStage:
         Raises:
             HessianError: a Hessian that cannot be factorized; its place names the linears.
         """
-        from bitlaw.methods.factors import inputs_of, record_of, tensors_of
+        from bitlaw.methods.factors import inputs_of, packed, record_of
         from bitlaw.models.linears import quantizable
         from bitlaw.models.load import load_model
 
@@ -42,6 +47,8 @@ class FactorizeStage:
         model = load_model(job.hints["model"], "float32")
         linears = quantizable(model)
         tensors: dict[str, Tensor] = {}
+        factors: dict[int, Factor] = {}
+        live = held.stays_live(job.out, sum(one.numel() for name, one in hessians.items() if "hessian" in name))
         records: list[dict[str, Any]] = []
         energies: dict[str, float | None] = {}
         for i in range(1 + max(calibrated["of"].values())):
@@ -49,12 +56,15 @@ class FactorizeStage:
             found = inputs_of(hessians[f"hessian.{i}"].to(model.device), sharing, **job.spec)
             factor = found[sharing[0].name].factor
             assert factor is not None
-            tensors |= {f"{name}.{i}": part for name, part in tensors_of(factor).items()}
+            if live:
+                factors[i] = factor
+            else:
+                tensors |= packed({i: factor})
             records.append(record_of(factor))
             energies |= {name: inputs.energy for name, inputs in found.items()}
         calibration = read_header(job.one("calibration"))["spec"]
         result = {"of": calibrated["of"], "factors": records, "energy": energies, "calibration": calibration}
-        write_tensors(job.out, job.header, tensors, result)
+        write_tensors(job.out, job.header, Live(factors, partial(packed, factors)) if live else tensors, result)
 
 
 STAGE = FactorizeStage()

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from bitlaw import held
 from bitlaw.errors import UserError
 from bitlaw.formats import grammar
+from bitlaw.held import Live
 from bitlaw.methods import METHODS
+from bitlaw.methods.stored import packed
 from bitlaw.methods.work import Work, groups_of
 from bitlaw.stage import Job, Stage
 
@@ -19,6 +24,7 @@ if TYPE_CHECKING:
 
     from bitlaw.methods.base import Method
     from bitlaw.methods.stored import StoredLinear
+    from bitlaw.models.linears import Linear
 
 
 _CALIBRATION = "bitlaw.models.calibration"
@@ -51,32 +57,57 @@ class Quantize:
         Raises:
             UserError: for a linear that no calibration sample reached, or whose Hessian the method cannot use.
         """
-        import torch
-
         from bitlaw.artifacts import write_tensors
+        from bitlaw.methods.squares import SquareSums
 
         fmt = grammar.parse(job.spec["format"])
         method = METHODS[job.spec["method"]]
         settings = method.Settings.model_validate(job.spec["settings"])
         work, calibration = _work(job, method, settings)
-        tensors: dict[str, Tensor] = {}
-        known: dict[str, tuple[int, int, Tensor, dict[str, Any]]] = {}
+        into, squares = _Into(job.out, work.linears), SquareSums()
+        known: dict[str, tuple[int, int, dict[str, Any]]] = {}
         for linear, stored, info in method.quantize_model(work, fmt, settings):
-            tensors |= {f"{linear.name}/{part}": tensor for part, tensor in stored.tensors().items()}
+            squares.add(linear.name, linear.weight(), into.add(linear.name, stored))
             kept = 0 if stored.kept is None else stored.kept.numel()
-            known[linear.name] = stored.storage_bits(), kept, _squares(linear.weight(), stored), info
+            known[linear.name] = stored.storage_bits(), kept, info
         missing = [linear.name for linear in work.linears if linear.name not in known]
         if missing:
             raise UserError(f"{job.spec['method']} left {len(missing)} linears out", place=missing[0])
         _fetch([info for *_, info in known.values()])
-        linears, sums = {}, []
-        squares = torch.stack([known[linear.name][2] for linear in work.linears]).tolist()  # a GPU is waited for once
-        for linear, (signal, noise, finite) in zip(work.linears, squares, strict=True):
-            bits, kept, _, info = known[linear.name]
-            sums.append(_Sums(linear.weight().numel(), bits, kept, signal, noise, bool(finite)))
+        linears, sums, found = {}, [], squares.found()
+        for linear in work.linears:
+            (bits, kept, info), one = known[linear.name], found[linear.name]
+            sums.append(_Sums(math.prod(linear.shape), bits, kept, one.signal, one.noise, one.finite))
             linears[linear.name] = {"shape": list(linear.shape), **sums[-1].told(), **info}
         result = {**_Sums.of(sums).told(), "calibration": calibration, "linears": linears}
-        write_tensors(job.out, job.header, tensors, result)
+        write_tensors(job.out, job.header, into.tensors(), result)
+
+
+class _Into:
+    """Where quantized linears go: to tensors for a file, or into memory as they are.
+
+    Args:
+        path: of the artifact.
+        linears: all of the model.
+    """
+
+    def __init__(self, path: Path, linears: Sequence[Linear]) -> None:
+        self.live = held.stays_live(path, sum(math.prod(linear.shape) for linear in linears))
+        self._linears: dict[str, StoredLinear] = {}
+        self._tensors: dict[str, Tensor] = {}
+
+    def add(self, name: str, stored: StoredLinear) -> Tensor:
+        """Take a linear and return its weights, (out, in) float32."""
+        if self.live:
+            weight = stored.weight()
+            self._linears[name] = replace(stored, known=weight)
+            return weight
+        self._tensors |= packed({name: stored})
+        return stored.weight()
+
+    def tensors(self) -> Mapping[str, Tensor]:
+        """Return the tensors of all linears, ``<linear>/<part>``."""
+        return Live(self._linears, partial(packed, self._linears)) if self.live else self._tensors
 
 
 def _fetch(infos: Sequence[dict[str, Any]]) -> None:
@@ -147,22 +178,6 @@ class _Sums(NamedTuple):
             "kept": self.kept,
             "finite": self.finite,
         }
-
-
-def _squares(w: Tensor, stored: StoredLinear) -> Tensor:
-    """Return signal, noise and 1 for finite weights, (3,) float64 on the weights' device, of ``w`` as ``stored``."""
-    import torch
-
-    parts, q = [], stored.weight()
-    # Summed in float64, where no square overflows; a few rows at a time, so that no copy of a matrix is made, which a
-    # GPU has room for.
-    rows = 256 if w.device.type == "cpu" else max(256, 2**25 // w.shape[1])
-    for exact, rounded in zip(w.split(rows), q.split(rows), strict=True):
-        double = exact.to(torch.float64, copy=True)
-        signal, finite = double.square().sum(), rounded.isfinite().all().double()
-        parts.append(torch.stack([signal, double.sub_(rounded).square().sum(), finite]))
-    sums = torch.stack(parts)
-    return torch.cat([sums[:, :2].sum(0), sums[:, 2:].amin(0)])
 
 
 STAGE: Stage = Quantize()
