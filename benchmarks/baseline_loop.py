@@ -10,9 +10,10 @@ files included, by the number of quantized cells. With ``--workers`` that is one
 processes, beside the loop's mean over models: what a user waits for. Start NVIDIA's MPS before, and give a ``--grid``
 that is worth the start of the processes.
 
-Both sides see the same tokens. The loop's are made before its clock runs, for a careful user keeps them; what its own
-tokenizer takes is printed beside. The round that loads and compiles comes first and is not among the medians. Losses
-differ by the order of sums, and for ``asym`` by single zero points that are ties.
+Both sides see the same tokens. The loop's are made before its clock runs, for a careful user keeps them. Most loops
+leave the evaluation to lm-eval, which tokenizes the text for each cell: where it is installed, each cell of the loop is
+evaluated by it too, and the ratio with it stands beside. The round that loads and compiles comes first and is not among
+the medians. Losses differ by the order of sums, and for ``asym`` by single zero points that are ties.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ from bitlaw.cli.main import main as bitlaw
 from bitlaw.formats.grammar import expand
 from bitlaw.models.calibration import sample_windows
 
-PACKAGES = ("transformers", "compressed-tensors", "torchao", "llmcompressor")
+PACKAGES = ("transformers", "compressed-tensors", "torchao", "llmcompressor", "lm-eval")
 RTN = ["int4_g128_sym", "int4_g128_asym", "int3_g64_sym", "int8_g128_sym", "mxfp4_e2m1_b32_even"]
 GPTQ = ["int4_g128_sym", "int4_g128_asym", "int3_g64_sym"]
 METHODS: Mapping[str, Any] = {
@@ -142,7 +143,7 @@ def compare(options: argparse.Namespace, tasks: Sequence[Task], name: str) -> Fo
     return found
 
 
-def row(name: str, found: Found, tokenizing: float) -> dict[str, Any]:
+def row(name: str, found: Found) -> dict[str, Any]:
     """Return the figures of one method on some models; the first round is left out.
 
     Of the loop, the median of a model's cells and the mean of these over models, which is what as many cells of each
@@ -154,25 +155,30 @@ def row(name: str, found: Found, tokenizing: float) -> dict[str, Any]:
         each = [[sum(cell[part] for part in parts) for cell in cells[formats:]] for cells in found.parts.values()]
         return statistics.fmean(statistics.median(cells) for cells in each)
 
-    loop, ours = typical(*PARTS), statistics.median(found.seconds[1:])
+    parts = [part for part in PARTS if all(part in cell for cells in found.parts.values() for cell in cells)]
+    loop, ours = typical("load", "quantize", "evaluate"), statistics.median(found.seconds[1:])
+    harness = {}
+    if "lm-eval" in parts:
+        whole = typical("load", "quantize", "lm-eval")
+        harness = {"loop with lm-eval": whole, "ratio with lm-eval": whole / ours}
     return {
         "model": " + ".join(found.parts),
         "method": name,
         "formats of the loop": formats,
         "cells of bitlaw": found.cells,
-        **{part: typical(part) for part in PARTS},
+        **{part: typical(part) for part in parts},
         "loop": loop,
         "bitlaw": ours,
         "bitlaw, first round": found.seconds[0],
         "ratio": loop / ours,
-        "ratio, tokenizing each cell": (loop + tokenizing) / ours,
+        **harness,
         "difference": max(abs(one - other) for one, other in found.nll.values()),
         "nll": {" ".join(one): both for one, both in found.nll.items()},
     }
 
 
-def prepare(options: argparse.Namespace, model: Path) -> tuple[Task, float]:
-    """Return the task with the tokens of ``model``, and the seconds of its tokenizer on the evaluation's text."""
+def prepare(options: argparse.Namespace, model: Path) -> Task:
+    """Return the task with the tokens of ``model``."""
     modules = linears(AutoModelForCausalLM.from_pretrained(model))
     for linear in modules:
         columns = linear.weight.shape[0 if isinstance(linear, Conv1D) else 1]
@@ -181,16 +187,15 @@ def prepare(options: argparse.Namespace, model: Path) -> tuple[Task, float]:
                 raise SystemExit(f"{model}: the packages of the loop cannot round rows of {columns} weights to {name}")
     tokenizer = AutoTokenizer.from_pretrained(model)
     text = options.evaluation.read_text("utf-8")
-    begin = time.perf_counter()
     found = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"][: options.tokens]
-    seconds = time.perf_counter() - begin
     count = len(found) // options.window * options.window
     ids = torch.tensor(found[:count], device=options.device).view(-1, options.window)
     # Where windows begin is not what is compared: both take bitlaw's.
     calibration = options.calibration.read_text("utf-8")
     windows = sample_windows(tokenizer, calibration, options.samples, options.length, 0) if options.gptq else ids[:0]
     conv1d = any(isinstance(module, Conv1D) for module in modules)
-    return Task(model, ids, windows, options.batch, getattr(torch, options.dtype), conv1d), seconds
+    said = tokenizer.decode(found[:count], clean_up_tokenization_spaces=False)
+    return Task(model, ids, windows, options.batch, getattr(torch, options.dtype), conv1d, said, tokenizer)
 
 
 def measure(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
@@ -202,12 +207,11 @@ def measure(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     names += ["gptq", "gptq, sequential"] if options.gptq else []
     tasks = [prepare(options, model) for model in options.models]
     for name in names:
-        able = [each for each in tasks if name == "rtn" or not each[0].conv1d]
-        for task in [task for task, _ in tasks if (name != "rtn" and task.conv1d)]:
+        able = [each for each in tasks if name == "rtn" or not each.conv1d]
+        for task in [task for task in tasks if (name != "rtn" and task.conv1d)]:
             print(f"{name} of {task.model.name} is left out: llm-compressor quantizes no Conv1D\n")
         for group in [able] if options.workers > 1 else [[each] for each in able]:
-            own = [task for task, _ in group]
-            yield row(name, compare(options, own, name), statistics.fmean(seconds for _, seconds in group))
+            yield row(name, compare(options, group, name))
 
 
 def arguments() -> argparse.Namespace:
@@ -255,9 +259,12 @@ def main() -> None:
     print(f"{where}, " + ", ".join(f"{name} {version}" for name, version in found.items()), end="\n\n")
     print(show(rows))
     for method in dict.fromkeys(each["method"] for each in rows):
-        loop, ours = (sum(each[side] for each in rows if each["method"] == method) for side in ("loop", "bitlaw"))
-        said = f"a cell of each model takes {loop:.3g} s by the loop, {ours:.3g} s by bitlaw: {loop / ours:.1f}x"
-        print(f"\n{method}: {said}" + (f", at least {AIMS[method]}x wanted on a GPU" if method in AIMS else ""))
+        own = [each for each in rows if each["method"] == method]
+        sides = [side for side in ("loop", "loop with lm-eval", "bitlaw") if side in own[0]]
+        seconds = {side: sum(each[side] for each in own) for side in sides}
+        said = ", ".join(f"{side} {one:.3g} s ({one / seconds['bitlaw']:.1f}x)" for side, one in seconds.items())
+        aim = f"; at least {AIMS[method]}x wanted on a GPU" if method in AIMS else ""
+        print(f"\n{method}, a cell of each model: {said}{aim}")
 
 
 def quiet() -> None:
@@ -271,21 +278,9 @@ def quiet() -> None:
 
 def show(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return the Markdown table."""
-    columns = [
-        "model",
-        "method",
-        "formats of the loop",
-        "cells of bitlaw",
-        *PARTS,
-        "loop",
-        "bitlaw",
-        "bitlaw, first round",
-    ]
-    columns += ["ratio", "ratio, tokenizing each cell", "difference"]
-    units = {
-        **dict.fromkeys((*PARTS, "loop", "bitlaw", "bitlaw, first round"), ", s"),
-        "difference": " in NLL, at most",
-    }
+    columns = [column for column in rows[0] if column != "nll"] if rows else ["model"]
+    times = (*PARTS, "loop", "bitlaw", "bitlaw, first round", "loop with lm-eval")
+    units = {**dict.fromkeys(times, ", s"), "difference": " in NLL, at most"}
     cells = [[each[column] for column in columns] for each in rows]
     text = [[f"{one:.3g}" if isinstance(one, float) else str(one) for one in line] for line in cells]
     return table([column + units.get(column, "") for column in columns], text)

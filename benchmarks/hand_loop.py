@@ -2,7 +2,8 @@
 
 transformers loads the model; compressed-tensors (integers in groups, MXFP4) or torchao (the other MXFP) rounds the
 linears of its blocks, or llm-compressor calibrates it and runs GPTQ; batches of windows go through the model, and cross
-entropy of the logits is the loss.
+entropy of the logits is the loss. Where lm-eval is installed, it evaluates the same text once more: that is what most
+such loops leave the evaluation to.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM
 from transformers.pytorch_utils import Conv1D
 
-PARTS = ("load", "quantize", "evaluate")
+PARTS = ("load", "quantize", "evaluate", "lm-eval")
+"""Of a cell; the last two do the same."""
 Round = Callable[[Tensor], Tensor]
 
 
@@ -38,6 +40,8 @@ class Task:
         batch: windows at a time in the loop.
         dtype: of the passes of the evaluation.
         conv1d: whether its linears are transformers' ``Conv1D``, as GPT-2's are.
+        text: what ``ids`` were made of, for lm-eval.
+        tokenizer: the model's.
     """
 
     model: Path
@@ -46,6 +50,8 @@ class Task:
     batch: int
     dtype: torch.dtype
     conv1d: bool
+    text: str
+    tokenizer: Any
 
 
 def loop_cell(task: Task, name: str, *, gptq: bool) -> tuple[float, dict[str, float]]:
@@ -61,6 +67,9 @@ def loop_cell(task: Task, name: str, *, gptq: bool) -> tuple[float, dict[str, fl
     clock.ends("quantize")
     found = loss(model, task.ids, task.batch)
     clock.ends("evaluate")
+    if package("lm_eval"):
+        rolling_loss(model, task)
+        clock.ends("lm-eval")
     return found, clock.seconds
 
 
@@ -72,6 +81,21 @@ def loss(model: Any, ids: Tensor, batch: int) -> float:
         logits = model(input_ids=rows, use_cache=False).logits[:, :-1].float()
         total += cross_entropy(logits.flatten(0, 1), rows[:, 1:].flatten(), reduction="sum")
     return float(total) / (len(ids) * (ids.shape[1] - 1))
+
+
+def rolling_loss(model: Any, task: Task) -> float:
+    """Return lm-eval's mean negative log-likelihood of all tokens, as its wikitext task has it before it divides.
+
+    Unlike in ``loss`` the first token of a window is scored too: its context is the token before it.
+    """
+    from lm_eval.api.instance import Instance
+    from lm_eval.models.huggingface import HFLM
+
+    window = task.ids.shape[1]
+    with redirect_stderr(StringIO()):  # bars
+        harness = HFLM(pretrained=model, tokenizer=task.tokenizer, batch_size=task.batch, max_length=window)
+        (found,) = harness.loglikelihood_rolling([Instance("loglikelihood_rolling", {}, (task.text,), 0)])
+    return -found / task.ids.numel()
 
 
 @torch.inference_mode()
