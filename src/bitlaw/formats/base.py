@@ -41,11 +41,13 @@ class Quantized:
         fmt: its format.
         codes: ``(out, in)``, int8 or uint8.
         scales: as stored; see ``Scales``.
+        known: what ``weight()`` returns, if whoever made this has it.
     """
 
     fmt: Format
     codes: Tensor
     scales: Scales
+    known: Tensor | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -54,8 +56,8 @@ class Quantized:
         return rows, columns
 
     def weight(self) -> Tensor:
-        """Return the weights, ``(out, in)`` float32; see ``Format.dequantize``."""
-        return self.fmt.dequantize(self)
+        """Return the weights, ``(out, in)`` float32, not to be changed; see ``Format.dequantize``."""
+        return self.fmt.dequantize(self) if self.known is None else self.known
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the storage form: ``codes`` packed densely, (n,) uint8, and the scales by name, dense below a byte."""

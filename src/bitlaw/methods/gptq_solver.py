@@ -9,6 +9,7 @@ lazy block get the errors of all its columns by one matrix product.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -72,6 +73,8 @@ def solve(
     lost = work.run(block_columns, measured=energy is not None)
     codes = work.codes if work.in_order else work.codes[work.position]
     quantized = Quantized(fmt, codes.T.contiguous(), work.scales)
+    if energy is not None:  # decoded once, for the loss and for who wants the weights
+        quantized = replace(quantized, known=quantized.weight())
     return quantized, {
         "damping": factor.damping,
         "damping_tries": factor.damping_tries,
@@ -87,7 +90,7 @@ def _proxy_loss(w: Tensor, quantized: Quantized, factor: Factor, lost: Tensor, e
     In working order ``W - Q = E U`` with the errors E, so ``|E|^2 = tr((W - Q) (H' + shift I) (W - Q)^T)``; ``lost`` is
     ``|E|^2``. H' differs from H in the dead columns alone, where it has 1 and W counts as zero.
     """
-    error = quantized.fmt.dequantize(quantized).sub_(_live(w, factor))
+    error = quantized.weight() - _live(w, factor)
     squares = error.square_().sum(0).double()
     loss = lost - factor.shift * squares.sum()
     if factor.dead_columns:

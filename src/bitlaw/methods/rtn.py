@@ -30,13 +30,14 @@ class Nearest(Quantized):
     Args:
         fmt: its format.
         w: the weights, ``(out, in)``, any floating dtype; not changed, now or later.
+        known: what they are rounded to, if that is known.
     """
 
     w: Tensor
 
-    def __init__(self, fmt: Format, w: Tensor) -> None:
-        object.__setattr__(self, "fmt", fmt)
-        object.__setattr__(self, "w", w)
+    def __init__(self, fmt: Format, w: Tensor, known: Tensor | None = None) -> None:
+        for name, value in {"fmt": fmt, "w": w, "known": known}.items():
+            object.__setattr__(self, name, value)  # the class is frozen
 
     @cached_property
     def _made(self) -> Quantized:
@@ -60,6 +61,8 @@ class Nearest(Quantized):
 
     def weight(self) -> Tensor:
         """Return the weights, ``(out, in)`` float32: of the codes, if there are any, which have the same."""
+        if self.known is not None:
+            return self.known
         return self._made.weight() if "_made" in self.__dict__ else self.fmt.fake_quantize(self.w)
 
 
@@ -87,7 +90,7 @@ class Rtn(MatrixMethod):
                 rounded = fmt.fake_quantize(torch.cat([weights[i] for i in places]))
                 known = list(rounded.split([len(weights[i]) for i in places]))
             for i, one in zip(places, known, strict=True):
-                yield work.linears[i], StoredLinear(Nearest(fmt, weights[i]), known=one), {}
+                yield work.linears[i], StoredLinear(Nearest(fmt, weights[i], one)), {}
 
 
 METHOD: Method = Rtn()

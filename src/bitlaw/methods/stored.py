@@ -54,7 +54,7 @@ class StoredLinear:
             return self.known
         w = self.quantized.weight()
         if self.input_scale is not None:
-            w = w.div_(self.input_scale)
+            w = w / self.input_scale
         if self.kept_columns is None or self.kept is None:
             return w
         whole = torch.empty(self.shape, dtype=torch.float32, device=w.device)
