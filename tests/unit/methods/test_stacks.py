@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from bitlaw.formats.grammar import parse
 from bitlaw.methods import METHODS, stacks
@@ -103,3 +106,35 @@ def test_a_study_does_not_depend_on_stacks(tmp_path: Path, stacked: list[int]) -
     stacked.clear()
     assert cells("apart") == together
     assert set(stacked) == {1}
+
+
+class Operators(TorchDispatchMode):
+    """Counts the operators that do something: on a GPU each is a launch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += not func.is_view
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", ["mxfp4_e2m1_b32", "int4_g128_asym"])
+def test_a_deeper_model_takes_no_more_launches(stacked: list[int], name: str) -> None:
+    fmt = parse(name)
+
+    def launches(blocks: int) -> int:
+        config = LlamaConfig(
+            vocab_size=64, hidden_size=32, intermediate_size=64, num_hidden_layers=blocks, num_attention_heads=2
+        )
+        loaded = LlamaForCausalLM(config).eval()
+        rtn, sums, operators = METHODS["rtn"], SquareSums(), Operators()
+        with torch.no_grad(), operators:
+            for linear, stored, _ in rtn.quantize_model(Work(loaded, quantizable(loaded)), fmt, rtn.Settings()):
+                sums.add(linear.name, linear.weight(), stored.weight())
+            sums._flush()
+        return operators.count
+
+    assert 0 < launches(9) == launches(2) < 50
+    assert max(stacked) == 9 * 6
