@@ -8,7 +8,8 @@ the same cells and those of ``--grid`` as a study, ``bitlaw run --missing --unti
 in memory, each round into a new folder; its time is that of the whole study, the unquantized model, calibration and
 files included, by the number of quantized cells. With ``--workers`` that is one study of all models in so many
 processes, beside the loop's mean over models: what a user waits for. Start NVIDIA's MPS before, and give a ``--grid``
-that is worth the start of the processes.
+that is worth the start of the processes: they start, load and compile anew in each round, the loop's does so once. So
+the time from the first cell to the last, by the number of cells between, stands beside that of the whole study.
 
 Both sides see the same tokens. The loop's are made before its clock runs, for a careful user keeps them. Most loops
 leave the evaluation to lm-eval, which tokenizes the text for each cell: where it is installed, each cell of the loop is
@@ -21,6 +22,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import math
 import os
 import statistics
 import sys
@@ -58,6 +60,7 @@ METHODS: Mapping[str, Any] = {
     "gptq, sequential": {"name": "gptq", "static_groups": True, "sequential": True},
 }
 """By the name in the table. llm-compressor's GPTQ, with scales from the weights as given, means the last one."""
+SIDES = ("loop", "loop with lm-eval", "bitlaw", "bitlaw, running")
 AIMS = {"rtn": 50, "gptq": 20}
 """The loop is to take so many times as long on a GPU."""
 
@@ -69,12 +72,14 @@ class Found:
     Attributes:
         parts: seconds of each part of each cell of the loop, by model, round after round.
         seconds: what a cell of bitlaw took, a round each.
+        running: likewise, from the first cell to the last.
         nll: losses of the loop and of bitlaw, by model and format.
         cells: that bitlaw made in a round.
     """
 
     parts: dict[str, list[dict[str, float]]] = field(default_factory=dict)
     seconds: list[float] = field(default_factory=list)
+    running: list[float] = field(default_factory=list)
     nll: dict[tuple[str, str], list[float]] = field(default_factory=dict)
     cells: int = 0
 
@@ -100,8 +105,8 @@ def study(options: argparse.Namespace, tasks: Sequence[Task], formats: Sequence[
     }  # fmt: skip
 
 
-def run_study(content: Mapping[str, Any], workers: int) -> tuple[float, dict[tuple[str, str], float]]:
-    """Run a study in a new folder; return the seconds for each of its cells, and the loss by model and format."""
+def run_study(content: Mapping[str, Any], workers: int) -> tuple[float, float, dict[tuple[str, str], float]]:
+    """Run a study in a new folder; return seconds for each cell, of all and once it runs, and losses by their names."""
     with tempfile.TemporaryDirectory(prefix="bitlaw-loop-") as name, chdir(name), redirect_stdout(StringIO()):
         Path("studies").mkdir()
         Path("studies", "cells.yaml").write_text(yaml.safe_dump(dict(content)), "utf-8")
@@ -113,9 +118,12 @@ def run_study(content: Mapping[str, Any], workers: int) -> tuple[float, dict[tup
         if code:
             raise SystemExit(f"bitlaw run ended with {code}")
         cells = {path: read_json(path) for path in Path("results", "evaluate").rglob("*.json")}
+        times = [path.stat().st_mtime for path, cell in cells.items() if cell["quantized"]]
     quantized = {path: cell for path, cell in cells.items() if cell["quantized"]}
     losses = {(path.parts[2], cell["quantized"]["format"]): cell["nll"] for path, cell in quantized.items()}
-    return seconds / len(losses), losses
+    # A few cells say nothing of what another one takes.
+    running = (max(times) - min(times)) / (len(times) - 1) if len(times) >= 10 * workers else math.nan
+    return seconds / len(losses), running, losses
 
 
 # Both
@@ -136,8 +144,9 @@ def compare(options: argparse.Namespace, tasks: Sequence[Task], name: str) -> Fo
         for task, each in product(tasks, formats):
             loop[task.model.name, each], parts = loop_cell(task, each, gptq=gptq)
             found.parts[task.model.name].append(parts)
-        seconds, ours = run_study(content, options.workers)
+        seconds, running, ours = run_study(content, options.workers)
         found.seconds.append(seconds)
+        found.running.append(running)
         found.nll = {one: [loss, ours[one]] for one, loss in loop.items()}
         found.cells = len(ours)
     return found
@@ -156,22 +165,20 @@ def row(name: str, found: Found) -> dict[str, Any]:
         return statistics.fmean(statistics.median(cells) for cells in each)
 
     parts = [part for part in PARTS if all(part in cell for cells in found.parts.values() for cell in cells)]
-    loop, ours = typical("load", "quantize", "evaluate"), statistics.median(found.seconds[1:])
-    harness = {}
+    loops = {"loop": typical("load", "quantize", "evaluate")}
     if "lm-eval" in parts:
-        whole = typical("load", "quantize", "lm-eval")
-        harness = {"loop with lm-eval": whole, "ratio with lm-eval": whole / ours}
+        loops["loop with lm-eval"] = typical("load", "quantize", "lm-eval")
+    ours = {"bitlaw": statistics.median(found.seconds[1:]), "bitlaw, running": statistics.median(found.running[1:])}
+    ratios = {f"{loop} / {side}": took / own for loop, took in loops.items() for side, own in ours.items()}
     return {
         "model": " + ".join(found.parts),
         "method": name,
         "formats of the loop": formats,
         "cells of bitlaw": found.cells,
         **{part: typical(part) for part in parts},
-        "loop": loop,
-        "bitlaw": ours,
-        "bitlaw, first round": found.seconds[0],
-        "ratio": loop / ours,
-        **harness,
+        **loops,
+        **ours,
+        **ratios,
         "difference": max(abs(one - other) for one, other in found.nll.values()),
         "nll": {" ".join(one): both for one, both in found.nll.items()},
     }
@@ -254,13 +261,13 @@ def main() -> None:
     rows = []
     for each in measure(options):
         rows.append(each)
-        print(f"{each['model']}, {each['method']}: {each['ratio']:.3g}x", file=sys.stderr, flush=True)
+        print(f"{each['model']}, {each['method']}: {each['loop / bitlaw']:.3g}x", file=sys.stderr, flush=True)
         save(options.json, {"machine": where, "packages": found, "options": chosen, "rows": rows})
     print(f"{where}, " + ", ".join(f"{name} {version}" for name, version in found.items()), end="\n\n")
     print(show(rows))
     for method in dict.fromkeys(each["method"] for each in rows):
         own = [each for each in rows if each["method"] == method]
-        sides = [side for side in ("loop", "loop with lm-eval", "bitlaw") if side in own[0]]
+        sides = [side for side in SIDES if side in own[0]]
         seconds = {side: sum(each[side] for each in own) for side in sides}
         said = ", ".join(f"{side} {one:.3g} s ({one / seconds['bitlaw']:.1f}x)" for side, one in seconds.items())
         aim = f"; at least {AIMS[method]}x wanted on a GPU" if method in AIMS else ""
@@ -279,7 +286,7 @@ def quiet() -> None:
 def show(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return the Markdown table."""
     columns = [column for column in rows[0] if column != "nll"] if rows else ["model"]
-    times = (*PARTS, "loop", "bitlaw", "bitlaw, first round", "loop with lm-eval")
+    times = (*PARTS, *SIDES)
     units = {**dict.fromkeys(times, ", s"), "difference": " in NLL, at most"}
     cells = [[each[column] for column in columns] for each in rows]
     text = [[f"{one:.3g}" if isinstance(one, float) else str(one) for one in line] for line in cells]
