@@ -26,10 +26,12 @@ class Live(Mapping[str, "Tensor"]):
 
     Attributes:
         objects: what they are made from, for readers who know it.
+        size: how many numbers these hold.
         pack: makes them.
     """
 
     objects: Mapping[Any, Any]
+    size: int
     pack: Callable[[], Mapping[str, Tensor]]
 
     @cached_property
@@ -60,7 +62,7 @@ class Content:
 
 
 MOST_LIVE: Final = 2**28
-"""Numbers of an artifact that stays ``Live``: 1 GiB of float32, which is several times what its tensors take packed."""
+"""Numbers in all artifacts that are ``Live``: 1 GiB of float32, which is several times what they take packed."""
 
 _expected: set[Path] = set()
 _held: dict[Path, Content] = {}
@@ -73,7 +75,8 @@ def expect(path: Path) -> None:
 
 def stays_live(path: Path, size: int) -> bool:
     """Return whether an artifact of ``size`` numbers that is written to ``path`` next will be held, and may be live."""
-    return path in _expected and size <= MOST_LIVE
+    live = sum(one.tensors.size for one in _held.values() if isinstance(one.tensors, Live))
+    return path in _expected and live + size <= MOST_LIVE
 
 
 def take(path: Path, tensors: Mapping[str, Tensor], document: Mapping[str, Any]) -> bool:

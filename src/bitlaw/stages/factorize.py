@@ -48,7 +48,8 @@ class FactorizeStage:
         linears = quantizable(model)
         tensors: dict[str, Tensor] = {}
         factors: dict[int, Factor] = {}
-        live = held.stays_live(job.out, sum(one.numel() for name, one in hessians.items() if "hessian" in name))
+        size = sum(one.numel() for name, one in hessians.items() if name.startswith("hessian"))
+        live = held.stays_live(job.out, size)
         records: list[dict[str, Any]] = []
         energies: dict[str, float | None] = {}
         for i in range(1 + max(calibrated["of"].values())):
@@ -64,7 +65,8 @@ class FactorizeStage:
             energies |= {name: inputs.energy for name, inputs in found.items()}
         calibration = read_header(job.one("calibration"))["spec"]
         result = {"of": calibrated["of"], "factors": records, "energy": energies, "calibration": calibration}
-        write_tensors(job.out, job.header, Live(factors, partial(packed, factors)) if live else tensors, result)
+        written = Live(factors, size, partial(packed, factors)) if live else tensors
+        write_tensors(job.out, job.header, written, result)
 
 
 STAGE = FactorizeStage()

@@ -92,13 +92,14 @@ class _Into:
     """
 
     def __init__(self, path: Path, linears: Sequence[Linear]) -> None:
-        self.live = held.stays_live(path, sum(math.prod(linear.shape) for linear in linears))
+        self._size = sum(math.prod(linear.shape) for linear in linears)
+        self._live = held.stays_live(path, self._size)
         self._linears: dict[str, StoredLinear] = {}
         self._tensors: dict[str, Tensor] = {}
 
     def add(self, name: str, stored: StoredLinear) -> Tensor:
         """Take a linear and return its weights, (out, in) float32."""
-        if self.live:
+        if self._live:
             weight = stored.weight()
             self._linears[name] = replace(stored, known=weight)
             return weight
@@ -107,7 +108,7 @@ class _Into:
 
     def tensors(self) -> Mapping[str, Tensor]:
         """Return the tensors of all linears, ``<linear>/<part>``."""
-        return Live(self._linears, partial(packed, self._linears)) if self.live else self._tensors
+        return Live(self._linears, self._size, partial(packed, self._linears)) if self._live else self._tensors
 
 
 def _fetch(infos: Sequence[dict[str, Any]]) -> None:

@@ -75,6 +75,43 @@ def test_a_run_that_was_cut_short_goes_on(tmp_path: Path, written: Mapping[str, 
     assert (project.root / "results" / cells[0]).read_bytes() == written[cells[0]]
 
 
+@pytest.mark.parametrize("most", [0, 150_000])
+def test_what_is_too_large_to_stay_as_it_is_is_held_packed(
+    tmp_path: Path, written: Mapping[str, bytes], monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    project, asked = Project(tmp_path / "p", **GRID), list[bool]()
+    monkeypatch.setattr(held, "MOST_LIVE", most)
+    own = held.stays_live
+    monkeypatch.setattr(held, "stays_live", lambda *given: asked.append(own(*given)) or asked[-1])
+    assert not make_missing(project.plan(), STAGES, hold=HOLD)
+    assert files(project) == {path: data for path, data in written.items() if path.split("/")[0] not in HOLD}
+    assert set(asked) == ({True, False} if most else {False})
+    assert not held._held
+
+
+def test_what_is_live_reads_like_tensors(tmp_path: Path) -> None:
+    import torch
+
+    made = list[int]()
+
+    def pack() -> dict[str, torch.Tensor]:
+        made.append(1)
+        return {"a": torch.ones(3)}
+
+    path = tmp_path / "memory"
+    held.expect(path)
+    try:
+        write_tensors(path, Header("quantize", "K", {}, {}, "c", {}), held.Live({"a": 3}, 3, pack), {})
+        tensors, _ = read_tensors(path)
+        assert isinstance(tensors, held.Live)
+        assert tensors.objects == {"a": 3}
+        assert not made
+        assert {name: tensor.tolist() for name, tensor in tensors.items()} == {"a": [1, 1, 1]}
+        assert len(tensors) == len(made) == 1
+    finally:
+        held.drop(path)
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_what_fails_stops_its_children_and_no_other_model(tmp_path: Path, workers: int) -> None:
     project = Project(tmp_path / "p", **GRID)
