@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from bitlaw.formats.base import Quantized
+from bitlaw.methods.nearest import Nearest
 from bitlaw.methods.stored import StoredLinear
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from bitlaw.formats.base import Format
+    from bitlaw.formats.base import Format, Quantized
 
 SMALLEST = 1e-4
 """Smallest power of an input's size before it is normalized, as in AutoAWQ: the scale of a dead input is not zero."""
@@ -69,19 +69,20 @@ class Search:
         relative output errors ``tr(dW H dW^T) / tr(W H W^T)``: ``output_error``, and ``rtn_error`` without any scale.
         """
         # A GPU is waited for twice: to choose the scale, and to choose between ranges.
-        found = [[self._scaled_error(w, k / self.n_grid) for w in weights] for k in range(self.n_grid)]
+        scales = [input_scale(self.absmean, k / self.n_grid) for k in range(self.n_grid)]
+        found = [[self._scaled_error(w, scale) for w in weights] for scale in scales]
         errors = torch.stack([torch.stack(each) for each in found]).tolist()
         # NaN, of bad weights, must not decide: then it is the first, which rounds to nearest as they are.
         totals = [math.inf if math.isnan(total := sum(each)) else total for each in errors]
         best = min(range(self.n_grid), key=totals.__getitem__)
-        scale = input_scale(self.absmean, best / self.n_grid)
+        scale = scales[best]
         tried = [self._tried(w, w * scale, scale, clip=clip) for w in weights]
         told = torch.stack([numbers for _, numbers in tried]).tolist()
         rows = zip(weights, errors[0], errors[best], tried, told, strict=True)
         for w, plain, unclipped, (clipped, _), (lower, share, energy) in rows:
             # Blocks are searched one by one; together they may do harm.
             better = clipped is not None and lower < unclipped
-            quantized = clipped if clipped is not None and better else self.fmt.quantize(w * scale)
+            quantized = clipped if clipped is not None and better else Nearest(self.fmt, w * scale)
             info = {
                 "exponent": best / self.n_grid,
                 "clipped": share if better else 0.0,
@@ -99,7 +100,7 @@ class Search:
         if not clip:
             return None, torch.stack([energy * torch.nan, energy * 0, energy])
         ranges, share = self.ranges(scaled, scale)
-        quantized = self.fmt.quantize(clamped(self.fmt, scaled, ranges))
+        quantized = Nearest(self.fmt, clamped(self.fmt, scaled, ranges))
         lower = output_error(self._weight(quantized, scale) - w, self.hessian)
         return quantized, torch.stack([lower, share.double(), energy])
 
@@ -115,14 +116,13 @@ class Search:
         ranges, least = whole.clone(), torch.full_like(whole, torch.inf)
         for step in range(max(1, int(self.max_shrink * self.n_grid))):
             tried = whole * (1 - step / self.n_grid)
-            error = self.fmt.dequantize(self.fmt.quantize(clamped(self.fmt, scaled, tried))).sub_(scaled).div_(scale)
+            error = self.fmt.fake_quantize(clamped(self.fmt, scaled, tried)).sub_(scaled).div_(scale)
             found = self._block_errors(error)
             better = found < least
             ranges, least = tried.where(better, ranges), found.where(better, least)
         return ranges, (ranges < whole).float().mean()
 
-    def _scaled_error(self, w: Tensor, exponent: float) -> Tensor:
-        scale = input_scale(self.absmean, exponent)
+    def _scaled_error(self, w: Tensor, scale: Tensor) -> Tensor:
         return output_error(self.fmt.fake_quantize(w * scale).div_(scale).sub_(w), self.hessian)
 
     def _weight(self, quantized: Quantized, scale: Tensor) -> Tensor:
