@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from bitlaw.methods import stacks
 from bitlaw.methods.nearest import Nearest
 from bitlaw.methods.stored import StoredLinear
 
@@ -26,16 +27,17 @@ SMALLEST = 1e-4
 """Smallest power of an input's size before it is normalized, as in AutoAWQ: the scale of a dead input is not zero."""
 
 
-def input_scale(absmean: Tensor, exponent: float) -> Tensor:
-    """Return ``s = m^a / sqrt(max m^a min m^a)`` for the mean sizes m of the inputs, (in,) float16.
+def input_scales(absmean: Tensor, exponents: Sequence[float]) -> Tensor:
+    """Return ``s = m^a / sqrt(max m^a min m^a)`` for mean sizes m of the inputs, (in,), and each a: (n, in) float16.
 
     The power is taken in float64, for devices differ in the last digits of one in float32: the same m would give
     another scale there now and then, and with it another choice between two that are about as good. Half precision
     costs 16 bits an input, and its rounding does no harm, for the weights are rounded with this very scale. Where the
     spread of the inputs exceeds what it holds, the scale is cut off at 2^-14 and 2^15.
     """
-    power = absmean.double().pow(exponent).clamp(min=SMALLEST)
-    scale = power / (power.max() * power.min()).sqrt()
+    each = torch.tensor(exponents, dtype=torch.float64, device=absmean.device)
+    power = absmean.double().pow(each[:, None]).clamp(min=SMALLEST)
+    scale = power / (power.amax(1, keepdim=True) * power.amin(1, keepdim=True)).sqrt()
     return scale.clamp(2.0**-14, 2.0**15).half()
 
 
@@ -69,9 +71,8 @@ class Search:
         relative output errors ``tr(dW H dW^T) / tr(W H W^T)``: ``output_error``, and ``rtn_error`` without any scale.
         """
         # A GPU is waited for twice: to choose the scale, and to choose between ranges.
-        scales = [input_scale(self.absmean, k / self.n_grid) for k in range(self.n_grid)]
-        found = [[self._scaled_error(w, scale) for w in weights] for scale in scales]
-        errors = torch.stack([torch.stack(each) for each in found]).tolist()
+        scales = input_scales(self.absmean, [k / self.n_grid for k in range(self.n_grid)])
+        errors = torch.stack([self._scaled_errors(w, scales) for w in weights], 1).tolist()
         # NaN, of bad weights, must not decide: then it is the first, which rounds to nearest as they are.
         totals = [math.inf if math.isnan(total := sum(each)) else total for each in errors]
         best = min(range(self.n_grid), key=totals.__getitem__)
@@ -113,17 +114,33 @@ class Search:
             The largest magnitude that is kept, in the shape of the blocks' scales; and the share below the whole, ().
         """
         whole = reduce_blocks(self.fmt, scaled.abs(), torch.amax)
-        ranges, least = whole.clone(), torch.full_like(whole, torch.inf)
-        for step in range(max(1, int(self.max_shrink * self.n_grid))):
-            tried = whole * (1 - step / self.n_grid)
-            error = self.fmt.fake_quantize(clamped(self.fmt, scaled, tried)).sub_(scaled).div_(scale)
-            found = self._block_errors(error)
-            better = found < least
-            ranges, least = tried.where(better, ranges), found.where(better, least)
+        ranges, least = whole, torch.full_like(whole, torch.inf)
+        steps = torch.arange(max(1, int(self.max_shrink * self.n_grid)), device=scaled.device)
+        shares = (1 - steps.double() / self.n_grid).float()
+        for some in shares.split(self._at_once(scaled)):
+            tried = whole * some[:, None, None]
+            many = scaled.repeat(len(some), 1)
+            error = self.fmt.fake_quantize(clamped(self.fmt, many, tried.flatten(0, 1))).sub_(many).div_(scale)
+            # NaN, of bad weights, is never the least.
+            found = self._block_errors(error).view(tried.shape).nan_to_num(nan=torch.inf, posinf=torch.inf)
+            for one, errors in zip(tried, found, strict=True):
+                better = errors < least
+                ranges, least = one.where(better, ranges), errors.where(better, least)
         return ranges, (ranges < whole).float().mean()
 
-    def _scaled_error(self, w: Tensor, scale: Tensor) -> Tensor:
-        return output_error(self.fmt.fake_quantize(w * scale).div_(scale).sub_(w), self.hessian)
+    def _scaled_errors(self, w: Tensor, scales: Tensor) -> Tensor:
+        """Return the output error of ``w``, (out, in), with each of ``scales``, (n, in): (n,) float64."""
+        errors = []
+        for some in scales.split(self._at_once(w)):
+            wide = some.unsqueeze(1)
+            rounded = self.fmt.fake_quantize((w * wide).flatten(0, 1)).view(len(some), *w.shape)
+            error = rounded.div_(wide).sub_(w)
+            errors.append((error @ self.hessian).mul_(error).sum((1, 2), dtype=torch.float64))
+        return torch.cat(errors)
+
+    def _at_once(self, w: Tensor) -> int:
+        """Return how many candidates for ``w``, (out, in), are rounded as one matrix; see ``stacks``."""
+        return max(1, stacks.MOST // w.numel()) if self.fmt.by_rows and stacks.together(w) else 1
 
     def _weight(self, quantized: Quantized, scale: Tensor) -> Tensor:
         return StoredLinear(quantized, input_scale=scale).weight()

@@ -15,7 +15,7 @@ from bitlaw.errors import UserError
 from bitlaw.formats.base import Format
 from bitlaw.formats.grammar import parse
 from bitlaw.methods import METHODS
-from bitlaw.methods.awq_search import Search, clamped, input_scale, reduce_blocks
+from bitlaw.methods.awq_search import Search, clamped, input_scales, reduce_blocks
 from bitlaw.methods.stored import StoredLinear
 from bitlaw.methods.work import Work, groups_of
 from bitlaw.models.calibration import moments
@@ -121,10 +121,10 @@ def test_one_exponent_is_rounding_to_nearest() -> None:
 
 def test_the_scale_is_normalized_and_stays_in_range() -> None:
     m = torch.tensor([0.0, 1e-9, 1.0, 1e9])
-    assert torch.equal(input_scale(m, 0.0), torch.ones(4).half())
-    scale = input_scale(m[1:], 0.25).double()
+    assert torch.equal(input_scales(m, [0.0])[0], torch.ones(4).half())
+    scale = input_scales(m[1:], [0.25])[0].double()
     assert float(scale.max() * scale.min()) == pytest.approx(1.0, rel=1e-2)
-    assert bool((input_scale(m, 0.95) > 0).all()) and bool(input_scale(m, 0.95).isfinite().all())
+    assert bool((input_scales(m, [0.95])[0] > 0).all()) and bool(input_scales(m, [0.95])[0].isfinite().all())
 
 
 @pytest.mark.parametrize("exponent", [0.05, 0.5, 0.65, 0.95])
@@ -133,7 +133,7 @@ def test_the_scale_is_the_exact_one_rounded_once(exponent: float) -> None:
     m = torch.rand(200_000, generator=torch.Generator().manual_seed(0)) * 0.9 + 0.1
     exact = m.numpy().astype(np.longdouble) ** np.longdouble(exponent)
     exact = exact / np.sqrt(exact.max() * exact.min())
-    assert torch.equal(input_scale(m, exponent), torch.from_numpy(exact.astype(np.float16)))
+    assert torch.equal(input_scales(m, [exponent])[0], torch.from_numpy(exact.astype(np.float16)))
 
 
 def test_ranges_belong_to_blocks() -> None:

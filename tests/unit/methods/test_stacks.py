@@ -14,6 +14,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from bitlaw.formats.grammar import parse
 from bitlaw.methods import METHODS, stacks
+from bitlaw.methods.awq_search import Search
 from bitlaw.methods.squares import SquareSums
 from bitlaw.methods.work import Work
 from bitlaw.models.linears import quantizable
@@ -138,3 +139,22 @@ def test_a_deeper_model_takes_no_more_launches(stacked: list[int], name: str) ->
 
     assert 0 < launches(9) == launches(2) < 50
     assert max(stacked) == 9 * 6
+
+
+@pytest.mark.parametrize("name", FORMATS[:5])
+@pytest.mark.parametrize("most", [2**24, 3000])
+def test_awq_finds_the_same_together(stacked: list[int], monkeypatch: pytest.MonkeyPatch, name: str, most: int) -> None:
+    draw = torch.Generator().manual_seed(1)
+    x = torch.randn(500, 40, generator=draw) * torch.linspace(0.1, 4, 40)
+    w, fmt = torch.randn(16, 40, generator=draw), parse(name)
+    w[3, 7] = 30.0  # a range to shrink
+    monkeypatch.setattr(stacks, "MOST", most)
+    search = Search(2 / 500 * x.T @ x, x.abs().mean(0), fmt, n_grid=20, max_shrink=0.5)
+    assert search._at_once(w) == (most // w.numel() if fmt.by_rows else 1)
+    together = list(search.run([w, w.flip(0)], clip=True))
+    monkeypatch.setattr(stacks, "together", lambda matrix: False)
+    assert search._at_once(w) == 1
+    for (one, told), (other, said) in zip(together, search.run([w, w.flip(0)], clip=True), strict=True):
+        assert torch.equal(one.weight(), other.weight())
+        assert told == pytest.approx(said, rel=1e-6)
+        assert (told["clipped"] > 0) == (name != "mxfp4_e2m1_b32")  # a power of two as a scale leaves nothing to shrink
