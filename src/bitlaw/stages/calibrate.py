@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from bitlaw import held
 from bitlaw.artifacts import read_json, write_tensors
 from bitlaw.stage import Job
 
@@ -39,6 +40,9 @@ class CalibrateStage:
         of, found = moments(model, quantizable(model), windows)
         tensors = {f"hessian.{i}": one.hessian for i, one in enumerate(found)}
         tensors |= {f"absmean.{i}": one.absmean for i, one in enumerate(found)}
+        if not held.stays_live(job.out, sum(tensor.numel() for tensor in tensors.values())):
+            # Those of a large model, held, would take the room of its weights on a GPU.
+            tensors = {name: tensor.cpu() for name, tensor in tensors.items()}
         write_tensors(job.out, job.header, tensors, {"of": of, "tokens": windows.numel()})
 
 
