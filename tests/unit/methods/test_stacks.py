@@ -67,6 +67,22 @@ def test_rounding_together_changes_no_bit(stacked: list[int], name: str, model: 
         assert torch.equal(found[linear.name].quantized.weight(), fmt.dequantize(expected))
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_gpu_rounds_together_what_a_cpu_rounds_one_by_one(name: str) -> None:
+    fmt, rtn, sums = parse(name), METHODS["rtn"], SquareSums()
+    loaded = load_model({"pretrained": str(ZOO / "llama-0.1m"), "device": "cuda"})
+    work = Work(loaded, quantizable(loaded))
+    for linear, stored, _ in rtn.quantize_model(work, fmt, rtn.Settings()):
+        expected = fmt.dequantize(fmt.quantize(linear.weight().cpu()))
+        assert torch.equal(stored.weight().cpu(), expected)
+        assert torch.equal(stored.quantized.codes.cpu(), fmt.quantize(linear.weight().cpu()).codes)
+        sums.add(linear.name, linear.weight(), stored.weight())
+    found = sums.found()
+    for linear in work.linears:
+        assert found[linear.name].signal == pytest.approx(float(linear.weight().double().square().sum()), rel=1e-12)
+
+
 def test_sums_are_those_of_each_matrix(stacked: list[int]) -> None:
     draw = torch.Generator().manual_seed(0)
     exact = {f"{i}": torch.randn(shape, generator=draw) for i, shape in enumerate([(4, 8), (300, 8), (4, 16), (7, 8)])}
