@@ -15,6 +15,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from bitlaw.errors import UserError
 from bitlaw.evaluation.task_files import harness_version, read_rows, read_settings
@@ -25,8 +26,11 @@ if TYPE_CHECKING:
 ACCURACIES = ("acc", "acc_norm", "exact_match")
 """Metrics that are an accuracy; of those that a task has, the first one counts for the mean."""
 
-KEPT_TASKS = 16
+KEPT_TASKS, KEPT_TEXTS = 16, 2**16
 _kept: dict[str, Any] = {}
+_encoded: WeakKeyDictionary[PreTrainedTokenizerBase, dict[tuple[Any, ...], tuple[int, ...]]] = WeakKeyDictionary()
+"""By tokenizer, what texts became, by how they were encoded."""
+
 _SPLITS = ("training_split", "validation_split", "test_split", "fewshot_split")
 
 
@@ -106,7 +110,20 @@ def _wrapped(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, protoco
     """Return the model as the harness sees it; it gets a copy of the tokenizer, for it may add a token for padding."""
     from lm_eval.models.huggingface import HFLM
 
-    return HFLM(
+    known = _encoded.setdefault(tokenizer, {})
+
+    class Remembering(HFLM):  # type: ignore[misc]
+        """Encodes a text once: all cells of a model are asked the same, and small ones answer sooner than that."""
+
+        def tok_encode(self, string: str, *given: Any, **named: Any) -> list[int]:
+            key = (string, given, *sorted(named.items()))
+            if key not in known:
+                if len(known) >= KEPT_TEXTS:
+                    known.clear()
+                known[key] = tuple(super().tok_encode(string, *given, **named))
+            return list(known[key])
+
+    return Remembering(
         pretrained=model,
         tokenizer=copy.deepcopy(tokenizer),
         backend="causal",

@@ -230,6 +230,30 @@ def test_the_batch_changes_no_score(tmp_path: Path) -> None:
     assert found[0] == found[1] == found[2] and found[0][0]["n"] == 20
 
 
+def test_a_text_is_encoded_once_for_all_cells_of_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lm_eval.models.huggingface import HFLM
+
+    seen: list[str] = []
+    own = HFLM.tok_encode
+
+    def counted(self: HFLM, string: str, *given: Any, **named: Any) -> list[int]:
+        seen.append(string)
+        return own(self, string, *given, **named)
+
+    monkeypatch.setattr(HFLM, "tok_encode", counted)
+    model, tokenizer = tiny_model("llama"), tiny_tokenizer()
+    tasks = [pair(resolve_task(entry("hellaswag", str(lines(tmp_path / "choice.jsonl", CHOICE))), tmp_path))]
+    protocol = Protocol(20, 0, 0, 16, 64)
+    first = run_tasks(model, tokenizer, tasks, protocol)
+    assert len(seen) == len(set(seen)) > 20
+    seen.clear()
+    assert run_tasks(model, tokenizer, tasks, protocol) == first
+    assert not seen
+    monkeypatch.setattr(harness, "KEPT_TEXTS", 5)
+    assert run_tasks(model, tiny_tokenizer(), tasks, protocol) == first
+    assert len(seen) > 20
+
+
 # ---- real questions
 
 REAL = {
