@@ -20,13 +20,12 @@ class Nearest(Quantized):
     Args:
         fmt: its format.
         w: the weights, ``(out, in)``, any floating dtype; not changed, now or later.
-        known: what they are rounded to, if that is known.
     """
 
     w: Tensor
 
-    def __init__(self, fmt: Format, w: Tensor, known: Tensor | None = None) -> None:
-        for name, value in {"fmt": fmt, "w": w, "known": known}.items():
+    def __init__(self, fmt: Format, w: Tensor) -> None:
+        for name, value in {"fmt": fmt, "w": w, "known": None}.items():
             object.__setattr__(self, name, value)  # the class is frozen
 
     @cached_property
@@ -51,6 +50,4 @@ class Nearest(Quantized):
 
     def weight(self) -> Tensor:
         """Return the weights, ``(out, in)`` float32: of the codes, if there are any, which have the same."""
-        if self.known is not None:
-            return self.known
         return self._made.weight() if "_made" in self.__dict__ else self.fmt.fake_quantize(self.w)

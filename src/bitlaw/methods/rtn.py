@@ -46,7 +46,8 @@ class Rtn(MatrixMethod):
                 rounded = fmt.fake_quantize(torch.cat([weights[i] for i in places]))
                 known = list(rounded.split([len(weights[i]) for i in places]))
             for i, one in zip(places, known, strict=True):
-                yield work.linears[i], StoredLinear(Nearest(fmt, weights[i], one)), {}
+                quantized, info = self.quantize(weights[i], fmt, settings)
+                yield work.linears[i], StoredLinear(quantized, known=one), info
 
 
 METHOD: Method = Rtn()
