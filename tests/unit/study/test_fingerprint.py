@@ -191,6 +191,8 @@ def test_evaluate_depends_on_no_method_and_no_kind_of_format() -> None:
     assert not any(name.startswith(("text", "laws", "report")) for name in of("evaluate"))
     assert {name for name in of("evaluate") if name.startswith("methods")} == {
         "methods",
+        "methods.squares",
+        "methods.stacks",
         "methods.stored",
         "methods.swap",
     }
