@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from bitlaw.errors import UserError
+
+UNREADABLE: Final = (
+    ValueError,  # an architecture or a type of block that it does not know
+    KeyError,  # an architecture that it has no names of tensors for
+    NotImplementedError,  # a type of block that the gguf package, by which transformers decodes, has no decoder for
+    ImportError,  # gguf or accelerate is not installed
+)
+"""What transformers raises for a GGUF file that it cannot read."""
 
 
 def gguf_to_folder(file: Path, folder: Path) -> None:
@@ -30,9 +38,7 @@ def gguf_to_folder(file: Path, folder: Path) -> None:
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(file.parent, **options)
         tokenizer: Any = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
-    # An unknown architecture is a ValueError or KeyError there, an unknown block type a NotImplementedError or
-    # ValueError, a missing gguf or accelerate an ImportError; the library's words are kept, and its traceback below.
-    except (ValueError, NotImplementedError, KeyError, ImportError) as error:
+    except UNREADABLE as error:  # the library's words are kept, and its traceback below
         raise UserError(f"transformers cannot read this GGUF file: {error}", place=str(file)) from error
     config = loaded.config
     if hasattr(config, "quantization_config"):

@@ -10,6 +10,12 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+NO_SCHEME = (
+    NotImplementedError,  # vLLM looked at all of its schemes, and none takes this layout
+    ValueError,  # it does not know the type or the strategy that the configuration names
+)
+"""What vLLM raises for a layout that it cannot read: which layouts those are is what this program is asked."""
+
 
 def stand_in(*modules: object) -> None:
     kernel = SimpleNamespace(input_quant_key=lambda: None, __name__="none")
@@ -40,8 +46,7 @@ def main(rows: str, columns: str, *folders: str) -> None:
             read = compressed_tensors.CompressedTensorsConfig.from_config(config)
             (parts,) = list(read.target_scheme_map.values())[:1]
             scheme = read._get_scheme_from_parts(parts["weights"], parts["input_activations"], format=parts["format"])
-        # Both are what vLLM raises for a layout that it has no scheme for; which layouts those are is the answer here.
-        except (NotImplementedError, ValueError) as error:
+        except NO_SCHEME as error:
             found.append({"scheme": None, "error": str(error)})
             continue
         layer = torch.nn.Module()
