@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 NO_SCHEME = (
     NotImplementedError,  # vLLM looked at all of its schemes, and none takes this layout
-    ValueError,  # it does not know the type or the strategy that the configuration names
+    ValueError,  # it knows the layout and refuses it, such as an order of columns that it has given up
 )
 """What vLLM raises for a layout that it cannot read: which layouts those are is what this program is asked."""
 
