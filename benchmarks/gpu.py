@@ -104,7 +104,7 @@ def gptq() -> list[dict[str, Any]]:
                 continue  # the one combination whose scales are taken column by column
             options = {"block_columns": 128, "static_groups": static, "energy": energy}
             solve = partial(gptq_solver.solve, w, factor, parse(name), **options)
-            loss = solve()[1]["proxy_loss"]
+            loss = float(solve()[1]["proxy_loss"])
             what = f"solve {name}{', static' if static else ''}{', act-order' if order else ''}"
             rows.append({"what": what, "ms": wall(solve), "proxy loss": loss})
     return rows

@@ -225,6 +225,8 @@ def _check(order: Mapping[str, Any], inputs: Mapping[str, tuple[Path, ...]]) -> 
 def _one_thread() -> None:
     # The number of threads changes the order of sums and so the last digits: one, wherever a job runs.
     os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"))
+    # torch.compile would start as many processes as there are cores, each job its own.
+    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
     if torch := sys.modules.get("torch"):
         torch.set_num_threads(1)
 

@@ -5,14 +5,14 @@ import pytest
 import torch
 
 from bitlaw.formats import quantile
-from bitlaw.formats.grammar import parse
+from bitlaw.formats.grammar import expand, parse
 from bitlaw.formats.scales import Scales
 from kernel_device import triton_device
 
 DEVICE = triton_device()
 GPU = DEVICE == "cuda"
 
-from bitlaw.formats.kernels import cuda, cuda_shared  # noqa: E402  (they define kernels)
+from bitlaw.formats.kernels import cuda, cuda_fake_quantize, cuda_gptq, cuda_shared  # noqa: E402  (they define kernels)
 
 FORMATS = [
     *("int4_b64", "int4_b64_sf32", "int8_b64_sbf16", "int3_row", "int4_g128_sym", "int4_g128_awqsym"),
@@ -140,6 +140,29 @@ def test_left_to_plain_torch(name):
 def test_out_over_other_weights():
     w = matrix(13, 256).to(DEVICE)
     assert not cuda.fake_quantize(parse("int4_b64"), w[:, :128], {}, w[:, 64:192])
+
+
+class Launches:
+    """Stands in for a kernel: notes what it would be compiled for."""
+
+    def __init__(self):
+        self.compiled = set()
+
+    def __getitem__(self, grid):
+        return lambda *arguments, **constants: self.compiled.add(tuple(constants.items()))
+
+
+@pytest.mark.parametrize("names", ["mxint{2..8}_b32", "mxfp{4_e2m1,6_e2m3,6_e3m2,8_e4m3}_b32", "int{3..8}_b64_sf32"])
+def test_formats_of_a_kind_share_a_kernel(names, monkeypatch):
+    monkeypatch.setattr(cuda_fake_quantize, "fake_quantize", simple := Launches())
+    monkeypatch.setattr(cuda_gptq, "gptq_block", gptq := Launches())
+    for name in expand(names):
+        fmt, w, upper, scales = gptq_case(name, 64, 8, 32)
+        assert cuda.fake_quantize(fmt, w, {}, torch.empty_like(w))
+        codes = torch.empty(w.shape, dtype=torch.int8, device=DEVICE)
+        parts = {key: part.clone() for key, part in scales.block.items()}
+        assert cuda.gptq_groups(fmt, {}, w, upper, parts, 32, codes, torch.empty_like(w))
+    assert len(simple.compiled) == len(gptq.compiled) == 1
 
 
 # ---- What blocks share.

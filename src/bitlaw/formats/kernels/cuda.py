@@ -44,11 +44,25 @@ class _Codebook:
 
 
 @dataclass(frozen=True)
-class _Part:
-    """A rule or an element: its number and its constants, as ``cuda_parts`` names them."""
+class Part:
+    """A rule or an element, as ``cuda_parts`` names it.
+
+    Attributes:
+        kind: its number.
+        numbers: four, what they mean follows from its kind; whole ones too are floats, for Triton would compile
+            kernels of their own for 1 and for multiples of 16.
+        dtype: how a rule stores steps.
+        how: a number of an E8M0 rule; whether a minmax rule is AWQ's; whether a codebook's cells are equally wide.
+    """
 
     kind: int
-    data: tuple[float, ...]
+    numbers: tuple[float, ...]
+    dtype: int = 0
+    how: int = 0
+
+
+def _part(kind: int, *numbers: float, dtype: int = 0, how: int = 0) -> Part:
+    return Part(kind, tuple(float(number) for number in (*numbers, 0, 0, 0)[:4]), dtype, how)
 
 
 def fake_quantize(fmt: Layout, w: Tensor, shared: Mapping[str, Tensor], out: Tensor) -> bool:
@@ -68,15 +82,19 @@ def fake_quantize(fmt: Layout, w: Tensor, shared: Mapping[str, Tensor], out: Ten
     blocks = -(-columns // width)
     padded = _power_of_two(width)
     flat = padded == width and columns % width == 0 and w.is_contiguous() and out.is_contiguous()
+    strides = (0, 1, 0, 1) if flat else (*w.stride(), *out.stride())  # not read if flat: one kernel for all
     tile = max(1, _WEIGHTS // padded)
     warps = max(_WARPS, min(16, padded // 1024))
     cuda_fake_quantize.fake_quantize[(-(-rows * blocks // tile),)](
         *(w, out, codebook.table, codebook.cells, codebook.header, shared.get("matrix_scale", codebook.table)),
-        *(rows * blocks, columns, w.stride(0), w.stride(1), out.stride(0), out.stride(1), blocks, width),
+        *(rows * blocks, columns, *strides, blocks, width, rule.numbers, element.numbers),
         RULE=rule.kind,
-        RULE_DATA=rule.data,
+        DTYPE=rule.dtype,
+        HOW=rule.how,
         ELEMENT=element.kind,
-        ELEMENT_DATA=element.data,
+        EQUAL=element.how,
+        # The step is the largest magnitude, but for its rounding: by less than half, if the step is subnormal.
+        BOUNDED=isinstance(fmt.rule, Absmax) and fmt.rule.divisor <= 1.0,
         TILE=tile,
         WIDTH=padded,
         FLAT=flat,
@@ -105,7 +123,7 @@ def gptq_block(
     if element is None or not fmt.compiled or (asymmetric and element.kind != cuda_parts.INTEGER.value):
         return False
     _launch_gptq(
-        (fmt, element, _Part(cuda_parts.ABSMAX.value, ())),
+        (fmt, element, _part(cuda_parts.ABSMAX.value)),
         shared,
         (w_t, upper, codes, errors),
         {"steps": steps, "zeros": zeros, "means": means, "group": group, "stored": None},
@@ -141,7 +159,7 @@ def gptq_groups(
 
 
 def _launch_gptq(
-    what: tuple[Layout, _Part, _Part],
+    what: tuple[Layout, Part, Part],
     shared: Mapping[str, Tensor],
     tensors: tuple[Tensor, Tensor, Tensor, Tensor],
     scales: Mapping[str, Tensor | None],
@@ -157,11 +175,13 @@ def _launch_gptq(
         *(w_t, upper, *upper.stride(), given["steps"], given["zeros"], given["means"], given["group"]),
         *(codes, errors, given["stored"], codebook.table, codebook.cells, codebook.header),
         *(shared.get("matrix_scale", w_t), rows, w_t.stride(0), codes.stride(0), errors.stride(0)),
+        *(fit_width, rule.numbers, element.numbers),
         RULE=rule.kind,
-        RULE_DATA=rule.data,
+        DTYPE=rule.dtype,
+        HOW=rule.how,
         ELEMENT=element.kind,
-        ELEMENT_DATA=element.data,
-        FIT=fit_width,
+        EQUAL=element.how,
+        FIT=fit_width > 0,
         ASYMMETRIC=scales["zeros"] is not None,
         CENTERED=scales["means"] is not None,
         N=n,
@@ -181,38 +201,38 @@ def _inherits(part: object, base: type, *names: str) -> bool:
 
 
 @cache
-def _rule(rule: ScaleRule) -> _Part | None:
+def _rule(rule: ScaleRule) -> Part | None:
     """Return the constants of ``rule``, or ``None`` for one that the kernels do not know."""
     if not any(_inherits(rule, base, "fit", "step", "zero") for base in (Absmax, E8M0, MinMax, TwoLevel)):
         return None
     match rule:
         case Absmax():
-            data: tuple[float, ...] = (_NUMBERS[rule.dtype], rule.divisor, rule.top, rule.least)
-            return _Part(cuda_parts.ABSMAX.value, data)
+            return _part(cuda_parts.ABSMAX.value, rule.divisor, rule.top, rule.least, dtype=_NUMBERS[rule.dtype])
         case E8M0():
-            data = (_POWERS[rule.rule], rule.emax, rule.mantissa_bits, rule.top, rule.shift)
-            return _Part(cuda_parts.E8M0.value, data)
+            numbers = (rule.emax, rule.mantissa_bits, rule.top, rule.shift)
+            return _part(cuda_parts.E8M0.value, *numbers, how=_POWERS[rule.rule])
         case MinMax():
-            data = (_NUMBERS[rule.dtype], float((1 << rule.bits) - 1), rule.convention == "awq")
-            return _Part(cuda_parts.MINMAX.value, data)
+            awq = rule.convention == "awq"
+            return _part(cuda_parts.MINMAX.value, (1 << rule.bits) - 1, dtype=_NUMBERS[rule.dtype], how=awq)
         case TwoLevel():
-            return _Part(cuda_parts.TWO_LEVEL.value, (rule.top,))
+            return _part(cuda_parts.TWO_LEVEL.value, rule.top)
     return None
 
 
 @cache
-def _element(element: Element) -> _Part | None:
+def _element(element: Element) -> Part | None:
     """Return the constants of ``element``, or ``None`` for one that the kernels do not know."""
     if _inherits(element, IntElement, "encode", "decode"):
         assert isinstance(element, IntElement)
-        return _Part(cuda_parts.INTEGER.value, (float(element.low), float(element.high)))
+        return _part(cuda_parts.INTEGER.value, element.low, element.high)
     if _inherits(element, FloatElement, "encode", "decode", "round", "least_exponent"):
         assert isinstance(element, FloatElement)
-        data = (element.largest, element.least_exponent, element.mantissa_bits, element.bits)
-        return _Part(cuda_parts.FLOAT.value, data)
+        numbers = (element.largest, element.least_exponent, element.mantissa_bits, element.bits)
+        return _part(cuda_parts.FLOAT.value, *numbers)
     if _inherits(element, CodebookElement, "encode", "decode"):
         assert isinstance(element, CodebookElement)
-        return _Part(cuda_parts.CODEBOOK.value, _cells(element))
+        exponents, mantissa = _cells(element)
+        return _part(cuda_parts.CODEBOOK.value, exponents, mantissa, how=exponents == 0)
     return None
 
 
@@ -237,8 +257,8 @@ def _is_static(element: CodebookElement) -> bool:
     return type(element).table is CodebookElement.table
 
 
-def _build(values: Tensor, cells: tuple[int, int, int]) -> _Codebook:
-    exponents, mantissa, _ = cells
+def _build(values: Tensor, cells: tuple[int, int]) -> _Codebook:
+    exponents, mantissa = cells
     number = 2 * ((exponents << mantissa) + 1) if exponents else 4 << mantissa
     codebook = _Codebook(
         values.new_empty(_TABLE),
@@ -246,14 +266,12 @@ def _build(values: Tensor, cells: tuple[int, int, int]) -> _Codebook:
         values.new_empty(2, dtype=torch.int32),
     )
     padded = max(16, _power_of_two(len(values)))
-    cells_each = min(4096 // padded, _power_of_two(number))
+    cells_each = 4096 // padded
     cuda_fake_quantize.build_table[(-(-number // cells_each),)](
-        *(values, codebook.table, codebook.cells, codebook.header, len(values)),
+        *(values, codebook.table, codebook.cells, codebook.header, len(values), number, exponents, mantissa),
         VALUES=padded,
-        NUMBER=number,
         CELLS=cells_each,
-        EXPONENTS=exponents,
-        MANTISSA=mantissa,
+        EQUAL=exponents == 0,
         num_warps=4,
         enable_fp_fusion=False,
     )
@@ -261,14 +279,14 @@ def _build(values: Tensor, cells: tuple[int, int, int]) -> _Codebook:
 
 
 @cache
-def _cells(element: CodebookElement) -> tuple[int, int, int]:
-    """Return what cells are (see ``cuda_parts.codebook_cell``) and the rounds of the search inside one, 0 if not known.
+def _cells(element: CodebookElement) -> tuple[int, int]:
+    """Return what cells are: exponents, 0 if they are equally wide, and mantissa of ``cuda_parts.codebook_cell``.
 
     The smallest table that needs no more than one comparison in a cell, if a small one does: of equally wide cells, or
     else of those that get narrower towards zero. Codebooks that come with a matrix mostly do with the cells they get.
     """
     if not _is_static(element):
-        return (0, element.bits + 2, 0) if element.bits <= _FEW_BITS else (3, element.bits - 1, 0)
+        return (0, element.bits + 2) if element.bits <= _FEW_BITS else (3, element.bits - 1)
     bounds = midpoints(element.values())
     narrowing = [(exponents, mantissa) for exponents in range(1, 127) for mantissa in range(9)]
     narrowing.sort(key=lambda cells: cells[0] << cells[1])
@@ -280,8 +298,7 @@ def _cells(element: CodebookElement) -> tuple[int, int, int]:
         best = min(best, (fullest, exponents, mantissa), key=lambda found: found[0])
         if fullest == 1:
             break
-    fullest, exponents, mantissa = best
-    return exponents, mantissa, fullest.bit_length()
+    return best[1:]
 
 
 def _cell_numbers(x: Tensor, exponents: int, mantissa: int) -> Tensor:

@@ -45,32 +45,36 @@ def _rounded(
     cells,
     header,
     matrix_scale,
+    rule,
+    element,
     RULE: tl.constexpr,
-    RULE_DATA: tl.constexpr,
+    DTYPE: tl.constexpr,
+    HOW: tl.constexpr,
     ELEMENT: tl.constexpr,
-    ELEMENT_DATA: tl.constexpr,
+    EQUAL: tl.constexpr,
+    BOUNDED: tl.constexpr,
     MASKED: tl.constexpr,
     PRESCALE: tl.constexpr,
 ):
     """The blocks in the rows of ``x``, rounded."""
     if RULE == MINMAX:
-        low, high = _range(x, inside, RULE_DATA[2], MASKED)
-        step, zero = parts.minmax_step(low, high, RULE_DATA[0], RULE_DATA[1], RULE_DATA[2])
+        low, high = _range(x, inside, HOW, MASKED)
+        step, zero = parts.minmax_step(low, high, rule[0], DTYPE, HOW)
         units = parts.quotient(x, step, PRESCALE)
-        value = parts.round_integer(units, -zero[:, None], (RULE_DATA[1] - zero)[:, None])
+        value = parts.round_integer(units, -zero[:, None], (rule[0] - zero)[:, None])
     else:
         amax = _absolute_maximum(x)
         if RULE == ABSMAX:
-            step = parts.absmax_step(amax, RULE_DATA[0], RULE_DATA[1], RULE_DATA[2], RULE_DATA[3])
+            step = parts.absmax_step(amax, rule[0], rule[1], rule[2], DTYPE)
         elif RULE == E8M0:
-            byte = parts.e8m0_byte(amax, RULE_DATA[0], RULE_DATA[1], RULE_DATA[2], RULE_DATA[3])
-            step = parts.e8m0_step(byte, RULE_DATA[4])
+            byte = parts.e8m0_byte(amax, parts.whole(rule[0]), parts.whole(rule[1]), rule[2], HOW)
+            step = parts.e8m0_step(byte, parts.whole(rule[3]))
         else:
             scale = tl.load(matrix_scale)
-            step = parts.two_level_scale(amax, scale, RULE_DATA[0]) * scale
+            step = parts.two_level_scale(amax, scale, rule[0]) * scale
 
         if RULE == E8M0:
-            units = parts.quotient_by_power(x, byte, RULE_DATA[4])
+            units = parts.quotient_by_power(x, byte, parts.whole(rule[3]))
         elif RULE == TWO_LEVEL:
             units = tl.div_rn(x, tl.broadcast_to(step[:, None], x.shape))
             units = tl.where(units == units, units, 0.0)  # 0 / 0: steps of a tiny matrix can vanish
@@ -82,20 +86,17 @@ def _rounded(
             units = tl.div_rn(x, tl.broadcast_to(step[:, None], x.shape))
 
         if ELEMENT == CODEBOOK:
-            # The step is the largest magnitude, but for its rounding: by less than half, if the step is subnormal.
-            bounded: tl.constexpr = RULE == ABSMAX and RULE_DATA[1] <= 1.0
-            code = parts.codebook_code(
-                units, table, cells, tl.load(header), ELEMENT_DATA[0], ELEMENT_DATA[1], ELEMENT_DATA[2], bounded
-            )
+            exponents, mantissa = parts.whole(element[0]), parts.whole(element[1])
+            code = parts.codebook_code(units, table, cells, tl.load(header), exponents, mantissa, EQUAL, BOUNDED)
             value = parts.codebook_value(code, table)
         elif ELEMENT == FLOAT:
-            value = parts.round_float(units, ELEMENT_DATA[0], ELEMENT_DATA[1], ELEMENT_DATA[2])
+            value = parts.round_float(units, element[0], parts.whole(element[1]), parts.whole(element[2]))
         else:
-            value = parts.round_integer(units, ELEMENT_DATA[0], ELEMENT_DATA[1])
+            value = parts.round_integer(units, element[0], element[1])
     return value * step[:, None]
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["total", "columns", "blocks", "width"])
 def fake_quantize(
     w,
     out,
@@ -111,10 +112,14 @@ def fake_quantize(
     out_column,
     blocks,
     width,
+    rule,
+    element,
     RULE: tl.constexpr,
-    RULE_DATA: tl.constexpr,
+    DTYPE: tl.constexpr,
+    HOW: tl.constexpr,
     ELEMENT: tl.constexpr,
-    ELEMENT_DATA: tl.constexpr,
+    EQUAL: tl.constexpr,
+    BOUNDED: tl.constexpr,
     TILE: tl.constexpr,
     WIDTH: tl.constexpr,
     FLAT: tl.constexpr,
@@ -124,6 +129,7 @@ def fake_quantize(
     """Round ``TILE`` blocks: row ``i`` of the tile is a block, padded to ``WIDTH``.
 
     ``total`` is the number of blocks, ``blocks`` that of a row, ``width`` that of weights in a full block.
+    ``rule`` and ``element``: the numbers of ``cuda.Part``; ``EQUAL`` and ``BOUNDED``: see ``parts.codebook_cell``.
     ``FLAT``: matrices are contiguous and blocks fill rows and ``WIDTH``. ``MASKED``: some of the tile is outside.
     """
     first = tl.program_id(0).to(tl.int64) * TILE
@@ -152,10 +158,14 @@ def fake_quantize(
         cells,
         header,
         matrix_scale,
+        rule,
+        element,
         RULE,
-        RULE_DATA,
+        DTYPE,
+        HOW,
         ELEMENT,
-        ELEMENT_DATA,
+        EQUAL,
+        BOUNDED,
         MASKED,
         PRESCALE,
     )
@@ -166,22 +176,23 @@ def fake_quantize(
         tl.store(target, result)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["count", "number", "exponents", "mantissa"])
 def build_table(
     values,
     table,
     cells,
     header,
     count,
+    number,
+    exponents,
+    mantissa,
     VALUES: tl.constexpr,
-    NUMBER: tl.constexpr,
     CELLS: tl.constexpr,
-    EXPONENTS: tl.constexpr,
-    MANTISSA: tl.constexpr,
+    EQUAL: tl.constexpr,
 ):
     """Fill what ``parts.codebook_code`` reads, from ``count`` rising values. A program fills ``CELLS`` of the cells.
 
-    There are ``NUMBER`` of them. The first program fills the rest: the table, and in the header the rounds of the
+    There are ``number`` of them. The first program fills the rest: the table, and in the header the rounds of the
     search in the fullest cell, and whether some bound is too small for ``parts.quotient``.
     """
     place = tl.arange(0, VALUES)
@@ -189,10 +200,10 @@ def build_table(
     following = tl.load(values + place + 1, mask=place + 1 < count, other=0.0)
     is_bound = place + 1 < count
     bound = (value + following) * 0.5 + 0.0  # no -0: it would lie in another cell than 0
-    own = tl.where(is_bound, parts.codebook_cell(bound, EXPONENTS, MANTISSA, False), NUMBER)
+    own = tl.where(is_bound, parts.codebook_cell(bound, exponents, mantissa, EQUAL, False), number)
     cell = tl.program_id(0) * CELLS + tl.arange(0, CELLS)
     below = tl.sum((own[None, :] < cell[:, None]).to(tl.int32), 1)
-    tl.store(cells + cell, below.to(tl.uint8), mask=cell < NUMBER)
+    tl.store(cells + cell, below.to(tl.uint8), mask=cell < number)
     if tl.program_id(0) == 0:
         padding = tl.arange(0, 512)
         tl.store(table + padding, tl.full((512,), float("inf"), tl.float32), mask=padding + 1 >= count)

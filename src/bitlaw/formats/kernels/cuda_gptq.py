@@ -16,29 +16,29 @@ def _members(tile, member, START):
 
 
 @triton.jit
-def _fit(tile, member, matrix_scale, RULE: tl.constexpr, RULE_DATA: tl.constexpr):
+def _fit(tile, member, matrix_scale, rule, RULE: tl.constexpr, DTYPE: tl.constexpr, HOW: tl.constexpr):
     """Step, zero point and what is stored for the scale, of the ``member`` columns (rows of the tile)."""
     if RULE == MINMAX:
-        if RULE_DATA[2]:
+        if HOW:
             high = _members(tile, member, float("-inf"))
             low = 0.0 - _members(0.0 - tile, member, float("-inf"))
         else:
             high = _members(tile, member, 0.0)
             low = 0.0 - _members(0.0 - tile, member, 0.0)
-        step, zero = parts.minmax_step(low, high, RULE_DATA[0], RULE_DATA[1], RULE_DATA[2])
+        step, zero = parts.minmax_step(low, high, rule[0], DTYPE, HOW)
         stored = step
     else:
         amax = _members(tl.abs(tile), member, 0.0)
         zero = tl.zeros(amax.shape, tl.float32)
         if RULE == ABSMAX:
-            step = parts.absmax_step(amax, RULE_DATA[0], RULE_DATA[1], RULE_DATA[2], RULE_DATA[3])
+            step = parts.absmax_step(amax, rule[0], rule[1], rule[2], DTYPE)
             stored = step
         elif RULE == E8M0:
-            stored = parts.e8m0_byte(amax, RULE_DATA[0], RULE_DATA[1], RULE_DATA[2], RULE_DATA[3])
-            step = parts.e8m0_step(stored, RULE_DATA[4])
+            stored = parts.e8m0_byte(amax, parts.whole(rule[0]), parts.whole(rule[1]), rule[2], HOW)
+            step = parts.e8m0_step(stored, parts.whole(rule[3]))
         else:
             scale = tl.load(matrix_scale)
-            block_scale = parts.two_level_scale(amax, scale, RULE_DATA[0])
+            block_scale = parts.two_level_scale(amax, scale, rule[0])
             step = block_scale * scale
             code = parts.float_code(tl.where(amax < float("inf"), block_scale, 0.0), -6, 3, 8)
             stored = tl.where(amax < float("inf"), code, 127)
@@ -46,27 +46,29 @@ def _fit(tile, member, matrix_scale, RULE: tl.constexpr, RULE_DATA: tl.constexpr
 
 
 @triton.jit
-def _round(units, zero, table, cells, header, ELEMENT: tl.constexpr, DATA: tl.constexpr):
+def _round(units, zero, table, cells, header, element, ELEMENT: tl.constexpr, EQUAL: tl.constexpr):
     """Codes (int32) and the numbers they mean less the zero point, for weights in units of the step."""
     good = units == units
     if ELEMENT == CODEBOOK:
         units = tl.where(good, units, 0.0)
-        code = parts.codebook_code(units, table, cells, tl.load(header), DATA[0], DATA[1], DATA[2], False)
+        exponents, mantissa = parts.whole(element[0]), parts.whole(element[1])
+        code = parts.codebook_code(units, table, cells, tl.load(header), exponents, mantissa, EQUAL, False)
         value = parts.codebook_value(code, table)
     elif ELEMENT == FLOAT:
-        value = tl.where(good, parts.round_float(units, DATA[0], DATA[1], DATA[2]), 0.0)
-        code = parts.float_code(value, DATA[1], DATA[2], DATA[3])
+        least, mantissa = parts.whole(element[1]), parts.whole(element[2])
+        value = tl.where(good, parts.round_float(units, element[0], least, mantissa), 0.0)
+        code = parts.float_code(value, least, mantissa, parts.whole(element[3]))
     else:
         # Beyond these bounds a number is clipped whatever its zero point, which is a code.
-        number = parts.round_integer(units, DATA[0] - DATA[1], DATA[1] - DATA[0]) + zero
-        number = tl.minimum(tl.maximum(number, DATA[0]), DATA[1])
+        number = parts.round_integer(units, element[0] - element[1], element[1] - element[0]) + zero
+        number = tl.minimum(tl.maximum(number, element[0]), element[1])
         number = tl.where(good, number, 0.0)
         code = number.to(tl.int32)
         value = number - zero
     return code, value
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["width"])
 def gptq_block(
     w_t,
     upper,
@@ -87,10 +89,14 @@ def gptq_block(
     w_stride,
     code_stride,
     error_stride,
+    width,
+    rule,
+    element,
     RULE: tl.constexpr,
-    RULE_DATA: tl.constexpr,
+    DTYPE: tl.constexpr,
+    HOW: tl.constexpr,
     ELEMENT: tl.constexpr,
-    ELEMENT_DATA: tl.constexpr,
+    EQUAL: tl.constexpr,
     FIT: tl.constexpr,
     ASYMMETRIC: tl.constexpr,
     CENTERED: tl.constexpr,
@@ -100,9 +106,9 @@ def gptq_block(
 ):
     """Round ``N`` columns one after the other, each error handed on to the later ones, for ``ROWS`` rows of weights.
 
-    The columns stay in registers as ``(COLUMNS, ROWS)``. With ``FIT`` above 0, each ``FIT`` columns get their scale
-    from their updated weights when the first of them is reached: ``stored`` (and ``zeros``) are written, ``steps`` not
-    read.
+    The columns stay in registers as ``(COLUMNS, ROWS)``. With ``FIT``, each ``width`` columns get their scale from
+    their updated weights when the first of them is reached: ``stored`` (and ``zeros``) are written, ``steps`` not read.
+    ``rule`` and ``element``: the numbers of ``cuda.Part``; ``EQUAL``: see ``parts.codebook_cell``.
     """
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     column = tl.arange(0, COLUMNS)
@@ -123,11 +129,11 @@ def gptq_block(
         next_factors = tl.load(upper + following * upper_stride + column * upper_column, mask=column < N, other=0.0)
         next_diagonal = tl.load(upper + following * (upper_stride + upper_column))
         weight = tl.sum(tl.where(column[:, None] == j, tile, 0.0), 0)
-        if FIT > 0:
-            if j % FIT == 0:
-                member = ((column >= j) & (column < j + FIT) & (column < N))[:, None]
-                step, zero, kept = _fit(tile, member, matrix_scale, RULE, RULE_DATA)
-                place = (j // FIT) * rows + row
+        if FIT:
+            if j % width == 0:
+                member = ((column >= j) & (column < j + width) & (column < N))[:, None]
+                step, zero, kept = _fit(tile, member, matrix_scale, rule, RULE, DTYPE, HOW)
+                place = (j // width) * rows + row
                 tl.store(stored + place, kept.to(stored.dtype.element_ty), mask=inside)
                 if ASYMMETRIC:
                     tl.store(zeros + place, zero.to(zeros.dtype.element_ty), mask=inside)
@@ -140,7 +146,7 @@ def gptq_block(
         if CENTERED:
             mean = tl.load(means + place, mask=inside, other=0.0)
             shifted = weight - mean
-        code, value = _round(tl.div_rn(shifted, step), zero, table, cells, header, ELEMENT, ELEMENT_DATA)
+        code, value = _round(tl.div_rn(shifted, step), zero, table, cells, header, element, ELEMENT, EQUAL)
         rounded = value * step
         if CENTERED:
             rounded += mean

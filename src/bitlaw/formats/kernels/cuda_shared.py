@@ -21,6 +21,7 @@ _DTYPES: Final = (torch.float32, torch.float16, torch.bfloat16)
 _TILE: Final = 8192  # weights that a program looks at at once
 _PROGRAMS: Final = 1024  # at most
 _SORTING_WARPS: Final = 32  # measured on an H200
+_CHUNKS: Final = 32  # that a sample has at most; one kernel for all
 _INFINITY = tl.constexpr(float("inf"))
 
 
@@ -74,7 +75,7 @@ def quantile_codebook(w: Tensor, step: int, chunk: int, bits: int) -> Tensor | N
     )
     _mean_codebook[(1,)](
         *(quantiles, good, codebook, chunks),
-        CHUNKS=_power_of_two(chunks),
+        CHUNKS=max(_CHUNKS, _power_of_two(chunks)),
         COUNT=count,
         VALUES=1 << bits,
         num_warps=4,
@@ -83,7 +84,7 @@ def quantile_codebook(w: Tensor, step: int, chunk: int, bits: int) -> Tensor | N
     return codebook
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["sampled", "step", "columns", "row_stride", "column_stride"])
 def _chunk_quantiles(
     w,
     quantiles,
@@ -121,7 +122,7 @@ def _chunk_quantiles(
     tl.store(good + chunk, count)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["chunks"])
 def _mean_codebook(quantiles, good, codebook, chunks, CHUNKS: tl.constexpr, COUNT: tl.constexpr, VALUES: tl.constexpr):
     """Write the means of the quantiles of all chunks, and zero, in rising order, over the largest magnitude."""
     level = tl.arange(0, VALUES)
