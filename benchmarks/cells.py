@@ -3,9 +3,10 @@
 Run: ``python benchmarks/cells.py [--workers 1 4 8] [--mps] [--models NAME ...] [--tokens N] [--dtype float16]``.
 
 Every model in the formats of ``FORMATS`` by ``rtn`` and ``gptq`` on one text, weights held in memory. What is printed
-is the time from the first cell of all to the last, after a run that is not counted: it compiles kernels. Processes on
-one GPU take turns; with ``--mps`` each number of processes is also measured under MPS, which lets them run at once. The
-server is started for the measurement and stopped behind it.
+is the time from the first cell of all to the last, after a run that is not counted: it compiles kernels; and what
+quantizing and evaluating a cell took in its process, medians. Processes on one GPU take turns; with ``--mps`` each
+number of processes is also measured under MPS, which lets them run at once. The server is started for the measurement
+and stopped behind it.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import argparse
 import os
 import pydoc_data.topics
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -26,10 +28,12 @@ import yaml
 from common import machine, save, table
 
 from bitlaw.study.load import load_study
+from bitlaw.study.seconds import read_seconds
 
 FORMATS = ["mxint{2..5}_b32", "int{3,4}_b64", "quantile4_b64", "fp4_e2m1_b64", "int{3..8}_b128"]
 MODELS = ["*-1.6m", "gpt2-0.4m", "llama-0.4m", "opt-0.4m"]
 HOLD = "calibrate,factorize,quantize"
+STAGES = ("quantize", "evaluate")
 CONTROL = "nvidia-cuda-mps-control"
 
 
@@ -51,8 +55,12 @@ def study(arguments: argparse.Namespace, text: str) -> dict[str, object]:
     }
 
 
-def run(arguments: argparse.Namespace, workers: int, extra: dict[str, str]) -> tuple[int, float]:
-    """Return the number of cells that a run in a new folder makes, and the seconds between the first and the last."""
+def run(arguments: argparse.Namespace, workers: int, extra: dict[str, str]) -> dict[str, float]:
+    """Return what a run in a new folder took.
+
+    Returns:
+        ``cells``: their number; ``seconds`` between the first and the last; medians of ``quantize`` and ``evaluate``.
+    """
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         (root / "studies").mkdir()
@@ -64,7 +72,9 @@ def run(arguments: argparse.Namespace, workers: int, extra: dict[str, str]) -> t
         command = [sys.executable, "-m", "bitlaw", "run", "--workers", str(workers), "--hold", HOLD]
         subprocess.run([*command, "--until", "evaluate"], cwd=root, check=True, capture_output=True, env=extra)
         times = sorted(path.stat().st_mtime for path in (root / "results" / "evaluate").rglob("*.json"))
-        return len(times), times[-1] - times[0]
+        took = [(Path(path).parts[1], seconds) for path, seconds in read_seconds(root).items()]
+        medians = {stage: statistics.median(one for name, one in took if name == stage) for stage in STAGES}
+        return {"cells": len(times), "seconds": times[-1] - times[0], **medians}
 
 
 @contextmanager
@@ -103,12 +113,13 @@ def main() -> None:
     for workers in arguments.workers:
         for shared in [False, True] if arguments.mps else [False]:
             with mps(shared) as env:
-                cells, seconds = run(arguments, workers, env)
-            record.append({"workers": workers, "mps": shared, "cells": cells, "seconds": seconds})
-            rows.append(
-                [str(workers), "yes" if shared else "no", str(cells), f"{seconds:.1f}", f"{(cells - 1) / seconds:.1f}"]
-            )
-    print(table(["processes", "MPS", "cells", "s", "cells/s"], rows))
+                found = run(arguments, workers, env)
+            record.append({"workers": workers, "mps": shared, **found})
+            cells, seconds = found["cells"], found["seconds"]
+            row = [str(workers), "yes" if shared else "no", str(cells), f"{seconds:.1f}"]
+            own = [f"{(cells - 1) / seconds:.1f}", *(f"{1e3 * found[stage]:.1f}" for stage in STAGES)]
+            rows.append([*row, *own])
+    print(table(["processes", "MPS", "cells", "s", "cells/s", *(f"{stage}, ms" for stage in STAGES)], rows))
     save(arguments.json, {"machine": machine(), "rows": record})
 
 
