@@ -66,14 +66,29 @@ def _complain(message: str) -> int:
 class _Parser(argparse.ArgumentParser):
     """A parser whose complaints are one line, like all others."""
 
+    given: Sequence[str] = ()
+
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Return the options. Raises ``UserError`` for an argument that is not known, with the nearest one that is."""
         options, rest = self.parse_known_args(args, namespace)
         if rest:
-            own = getattr(options, "parser", self)
-            valid = [option for action in own._actions for option in action.option_strings]
-            raise unknown("argument", rest[0], valid, place=own.prog.removeprefix("bitlaw").strip() or None)
+            raise getattr(options, "parser", self).unknown(rest[0])
         return options
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Return the options and what is left; remember ``args`` for ``error``."""
+        self.given = args or ()
+        return super().parse_known_args(args, namespace)
+
+    def unknown(self, argument: str) -> UserError:
+        """Return the complaint about an argument that there is not."""
+        return unknown("argument", argument, self._names(), place=self._place())
+
+    def _names(self) -> list[str]:
+        return [option for action in self._actions for option in action.option_strings]
+
+    def _place(self) -> str | None:
+        return self.prog.removeprefix("bitlaw").strip() or None
 
     def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
         """End after a help text; one that nobody reads to its end is noticed here and not when Python ends."""
@@ -81,8 +96,12 @@ class _Parser(argparse.ArgumentParser):
         super().exit(status, message)
 
     def error(self, message: str) -> NoReturn:
-        """Raise ``UserError``."""
-        raise UserError(f"{message}; see `{self.prog} --help`", place=self.prog.removeprefix("bitlaw").strip() or None)
+        """Raise ``UserError``, for an option that there is not before all else: it may be what seems to be missing."""
+        for one in self.given:
+            name = one.partition("=")[0]
+            if len(name) > 2 and name.startswith("--") and not any(known.startswith(name) for known in self._names()):
+                raise self.unknown(one)
+        raise UserError(f"{message}; see `{self.prog} --help`", place=self._place())
 
 
 def _parser(name: str | None) -> _Parser:

@@ -76,6 +76,7 @@ def test_every_command_explains_itself(capsys: pytest.CaptureFixture[str], name:
         (["--helpp"], "unknown argument '--helpp'; did you mean '--help'?"),
         (["plan", "--study"], "plan: argument --study: expected one argument; see `bitlaw plan --help`"),
         (["make"], "make: the following arguments are required: --plan; see `bitlaw make --help`"),
+        (["make", "--pln", "plan.json"], "make: unknown argument '--pln'; did you mean '--plan'?"),
         (["formats", "int44_b64"], "unknown number format 'int44_b64'; did you mean 'int4_b64'?"),
         (
             ["make", "x", "--plan", "/nowhere"],
