@@ -68,7 +68,7 @@ def nll(model: PreTrainedModel, token_ids: torch.Tensor, window: int, stride: in
             token_losses(scorer.raw_logits(rows), target) for rows, target in scorer.chunks(*scorer.states(ids, group))
         ]
         sums.append(window_sums(losses, group))
-    return WindowLoss(windows, on_host(sums))
+    return WindowLoss(list(windows), on_host(sums))
 
 
 def window_sums(losses: Sequence[torch.Tensor], group: Sequence[Span]) -> torch.Tensor:

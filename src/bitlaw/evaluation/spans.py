@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from bitlaw.errors import UserError
 
@@ -23,8 +24,9 @@ class Span:
     end: int
 
 
-def spans(n: int, window: int, stride: int) -> list[Span]:
-    """Return the windows over ``n`` tokens that score at least one token.
+@lru_cache(maxsize=16)
+def spans(n: int, window: int, stride: int) -> tuple[Span, ...]:
+    """Return the windows over ``n`` tokens that score at least one token; the cells of a study share a few texts.
 
     Raises:
         UserError: ``window`` under 2, ``stride`` not in 1..``window``, or a text of fewer than 2 tokens.
@@ -35,7 +37,8 @@ def spans(n: int, window: int, stride: int) -> list[Span]:
         )
     if n < 2:
         raise UserError(f"the text has {n} tokens; it takes 2 to score one")
-    found, scored = [], 0
+    found: list[Span] = []
+    scored = 0
     for begin in range(0, n, stride):
         end = min(begin + window, n)
         first = max(scored, begin + 1)
@@ -44,7 +47,7 @@ def spans(n: int, window: int, stride: int) -> list[Span]:
         scored = end
         if end == n:
             break
-    return found
+    return tuple(found)
 
 
 def batches(windows: Sequence[Span], size: int) -> Iterator[list[Span]]:
