@@ -45,12 +45,14 @@ class _Codebook:
 
 @dataclass(frozen=True)
 class Part:
-    """A rule or an element, as ``cuda_parts`` names it.
+    """A rule or an element, for the kernels: ``kind``, ``dtype`` and ``how`` decide what is compiled.
 
     Attributes:
-        kind: its number.
-        numbers: four, what they mean follows from its kind; whole ones too are floats, for Triton would compile
-            kernels of their own for 1 and for multiples of 16.
+        kind: its number in ``cuda_parts``.
+        numbers: four, filled up with zeros. Of ABSMAX divisor, top and least; of E8M0 emax, mantissa bits, top and
+            shift; of MINMAX and TWO_LEVEL top; of INTEGER low and high; of FLOAT largest, least exponent, mantissa
+            bits and bits; of CODEBOOK exponents and mantissa of ``codebook_cell``. Whole ones too are floats: Triton
+            would compile kernels of their own for 1 and for multiples of 16.
         dtype: how a rule stores steps.
         how: a number of an E8M0 rule; whether a minmax rule is AWQ's; whether a codebook's cells are equally wide.
     """
