@@ -6,11 +6,10 @@ each row once; plain torch goes over float32 copies of the rows half a dozen tim
 
 from __future__ import annotations
 
-from functools import cache
-from importlib.util import find_spec
-
 import torch
 from torch.nn import functional
+
+from bitlaw.gpu import has_triton
 
 
 def token_losses(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
@@ -71,9 +70,4 @@ def compared(
 
 
 def _by_kernel(logits: torch.Tensor) -> bool:
-    return logits.is_cuda and _has_triton()
-
-
-@cache
-def _has_triton() -> bool:
-    return find_spec("triton") is not None
+    return logits.is_cuda and has_triton()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 
+from bitlaw import gpu
 from bitlaw.cli.main import main
 from bitlaw.doctor import CHECKS, base
 from bitlaw.doctor.base import Finding
@@ -129,6 +131,28 @@ def test_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cpu, "shared_library", none)
     found = of("kernels")["kernels"]
     assert found.level == "warn" and "no compiler" in found.says and "g++" in found.fix
+
+
+@pytest.mark.parametrize(
+    ("version", "level", "says"),
+    [("3.2.0", "warn", "Triton 3.2.0 is too old"), ("3.10.1+git1", "ok", "Triton 3.10.1"), (None, "warn", "no Triton")],
+)
+def test_the_triton_of_a_gpu(version: str | None, level: str, says: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(gpu, "triton_version", lambda: version)
+    found = of("kernels")["gpu kernels"]
+    assert found.level == level and says in found.says
+    assert gpu.has_triton() == (level == "ok")
+
+
+def test_versions_of_triton(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "triton", None)  # as if it were not installed
+    gpu.triton_version.cache_clear()
+    assert gpu.triton_version() is None and not gpu.has_triton()
+    monkeypatch.setitem(sys.modules, "triton", SimpleNamespace(__version__="3.3.1"))
+    gpu.triton_version.cache_clear()
+    assert gpu.triton_version() == "3.3.1" and gpu.has_triton()
+    gpu.triton_version.cache_clear()
 
 
 @pytest.fixture

@@ -7,8 +7,9 @@ own. A kernel takes a part only if it is of a class that it knows, or of one tha
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache
 from typing import TYPE_CHECKING
+
+from bitlaw.gpu import has_triton
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,7 +33,7 @@ def fake_quantize(fmt: Layout, w: Tensor, shared: Mapping[str, Tensor], out: Ten
         from bitlaw.formats.kernels import cpu
 
         return cpu.fake_quantize(fmt, w, shared, out)
-    if w.device.type == "cuda" and out.device == w.device and _has_triton():
+    if w.device.type == "cuda" and out.device == w.device and has_triton():
         import torch
 
         from bitlaw.formats.kernels import cuda
@@ -48,7 +49,7 @@ def largest_finite(w: Tensor) -> Tensor | None:
     Args:
         w: a matrix, any floating dtype, any strides.
     """
-    if w.device.type == "cuda" and _has_triton():
+    if w.device.type == "cuda" and has_triton():
         import torch
 
         from bitlaw.formats.kernels import cuda_shared
@@ -69,7 +70,7 @@ def quantile_codebook(w: Tensor, step: int, chunk: int, bits: int) -> Tensor | N
         chunk: weights that are sorted together, at most; a power of two.
         bits: of a code.
     """
-    if w.device.type == "cuda" and _has_triton():
+    if w.device.type == "cuda" and has_triton():
         import torch
 
         from bitlaw.formats.kernels import cuda_shared
@@ -126,7 +127,7 @@ def gptq_block(
         from bitlaw.formats.kernels import cpu
 
         return cpu.gptq_block(fmt, shared, w_t, upper, scales, group, codes, errors)
-    if w_t.device.type == "cuda" and _has_triton():
+    if w_t.device.type == "cuda" and has_triton():
         import torch
 
         from bitlaw.formats.kernels import cuda
@@ -160,7 +161,7 @@ def gptq_groups(
         codes: see ``gptq_block``.
         errors: see ``gptq_block``.
     """
-    if w_t.device.type == "cuda" and _has_triton():
+    if w_t.device.type == "cuda" and has_triton():
         import torch
 
         from bitlaw.formats.kernels import cuda
@@ -168,10 +169,3 @@ def gptq_groups(
         with torch.cuda.device(w_t.device):
             return cuda.gptq_groups(fmt, shared, w_t, upper, parts, width, codes, errors)
     return False
-
-
-@cache
-def _has_triton() -> bool:
-    from importlib.util import find_spec
-
-    return find_spec("triton") is not None
