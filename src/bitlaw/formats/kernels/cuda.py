@@ -45,7 +45,7 @@ class _Codebook:
 
 @dataclass(frozen=True)
 class Part:
-    """A rule or an element, for the kernels: ``kind``, ``dtype`` and ``how`` decide what is compiled.
+    """A rule or an element, for the kernels: ``kind``, ``dtype`` and ``variant`` decide what is compiled.
 
     Attributes:
         kind: its number in ``cuda_parts``.
@@ -54,17 +54,17 @@ class Part:
             bits and bits; of CODEBOOK exponents and mantissa of ``codebook_cell``. Whole ones too are floats: Triton
             would compile kernels of their own for 1 and for multiples of 16.
         dtype: how a rule stores steps.
-        how: a number of an E8M0 rule; whether a minmax rule is AWQ's; whether a codebook's cells are equally wide.
+        variant: a number of an E8M0 rule; whether a minmax rule is AWQ's; whether a codebook's cells are equally wide.
     """
 
     kind: int
     numbers: tuple[float, ...]
     dtype: int = 0
-    how: int = 0
+    variant: int = 0
 
 
-def _part(kind: int, *numbers: float, dtype: int = 0, how: int = 0) -> Part:
-    return Part(kind, tuple(float(number) for number in (*numbers, 0, 0, 0)[:4]), dtype, how)
+def _part(kind: int, *numbers: float, dtype: int = 0, variant: int = 0) -> Part:
+    return Part(kind, tuple(float(number) for number in (*numbers, 0, 0, 0)[:4]), dtype, variant)
 
 
 def fake_quantize(fmt: Layout, w: Tensor, shared: Mapping[str, Tensor], out: Tensor) -> bool:
@@ -92,9 +92,9 @@ def fake_quantize(fmt: Layout, w: Tensor, shared: Mapping[str, Tensor], out: Ten
         *(rows * blocks, columns, *strides, blocks, width, rule.numbers, element.numbers),
         RULE=rule.kind,
         DTYPE=rule.dtype,
-        HOW=rule.how,
+        VARIANT=rule.variant,
         ELEMENT=element.kind,
-        EQUAL=element.how,
+        EQUAL=element.variant,
         # The step is the largest magnitude, but for its rounding: by less than half, if the step is subnormal.
         BOUNDED=isinstance(fmt.rule, Absmax) and fmt.rule.divisor <= 1.0,
         TILE=tile,
@@ -180,9 +180,9 @@ def _launch_gptq(
         *(fit_width, rule.numbers, element.numbers),
         RULE=rule.kind,
         DTYPE=rule.dtype,
-        HOW=rule.how,
+        VARIANT=rule.variant,
         ELEMENT=element.kind,
-        EQUAL=element.how,
+        EQUAL=element.variant,
         FIT=fit_width > 0,
         ASYMMETRIC=scales["zeros"] is not None,
         CENTERED=scales["means"] is not None,
@@ -212,10 +212,10 @@ def _rule(rule: ScaleRule) -> Part | None:
             return _part(cuda_parts.ABSMAX.value, rule.divisor, rule.top, rule.least, dtype=_NUMBERS[rule.dtype])
         case E8M0():
             numbers = (rule.emax, rule.mantissa_bits, rule.top, rule.shift)
-            return _part(cuda_parts.E8M0.value, *numbers, how=_POWERS[rule.rule])
+            return _part(cuda_parts.E8M0.value, *numbers, variant=_POWERS[rule.rule])
         case MinMax():
             awq = rule.convention == "awq"
-            return _part(cuda_parts.MINMAX.value, (1 << rule.bits) - 1, dtype=_NUMBERS[rule.dtype], how=awq)
+            return _part(cuda_parts.MINMAX.value, (1 << rule.bits) - 1, dtype=_NUMBERS[rule.dtype], variant=awq)
         case TwoLevel():
             return _part(cuda_parts.TWO_LEVEL.value, rule.top)
     return None
@@ -234,7 +234,7 @@ def _element(element: Element) -> Part | None:
     if _inherits(element, CodebookElement, "encode", "decode"):
         assert isinstance(element, CodebookElement)
         exponents, mantissa = _cells(element)
-        return _part(cuda_parts.CODEBOOK.value, exponents, mantissa, how=exponents == 0)
+        return _part(cuda_parts.CODEBOOK.value, exponents, mantissa, variant=exponents == 0)
     return None
 
 

@@ -49,7 +49,7 @@ def _rounded(
     element,
     RULE: tl.constexpr,
     DTYPE: tl.constexpr,
-    HOW: tl.constexpr,
+    VARIANT: tl.constexpr,
     ELEMENT: tl.constexpr,
     EQUAL: tl.constexpr,
     BOUNDED: tl.constexpr,
@@ -58,8 +58,8 @@ def _rounded(
 ):
     """The blocks in the rows of ``x``, rounded."""
     if RULE == MINMAX:
-        low, high = _range(x, inside, HOW, MASKED)
-        step, zero = parts.minmax_step(low, high, rule[0], DTYPE, HOW)
+        low, high = _range(x, inside, VARIANT, MASKED)
+        step, zero = parts.minmax_step(low, high, rule[0], DTYPE, VARIANT)
         units = parts.quotient(x, step, PRESCALE)
         value = parts.round_integer(units, -zero[:, None], (rule[0] - zero)[:, None])
     else:
@@ -67,7 +67,7 @@ def _rounded(
         if RULE == ABSMAX:
             step = parts.absmax_step(amax, rule[0], rule[1], rule[2], DTYPE)
         elif RULE == E8M0:
-            byte = parts.e8m0_byte(amax, parts.whole(rule[0]), parts.whole(rule[1]), rule[2], HOW)
+            byte = parts.e8m0_byte(amax, parts.whole(rule[0]), parts.whole(rule[1]), rule[2], VARIANT)
             step = parts.e8m0_step(byte, parts.whole(rule[3]))
         else:
             scale = tl.load(matrix_scale)
@@ -116,7 +116,7 @@ def fake_quantize(
     element,
     RULE: tl.constexpr,
     DTYPE: tl.constexpr,
-    HOW: tl.constexpr,
+    VARIANT: tl.constexpr,
     ELEMENT: tl.constexpr,
     EQUAL: tl.constexpr,
     BOUNDED: tl.constexpr,
@@ -162,7 +162,7 @@ def fake_quantize(
         element,
         RULE,
         DTYPE,
-        HOW,
+        VARIANT,
         ELEMENT,
         EQUAL,
         BOUNDED,

@@ -16,16 +16,16 @@ def _members(tile, member, START):
 
 
 @triton.jit
-def _fit(tile, member, matrix_scale, rule, RULE: tl.constexpr, DTYPE: tl.constexpr, HOW: tl.constexpr):
+def _fit(tile, member, matrix_scale, rule, RULE: tl.constexpr, DTYPE: tl.constexpr, VARIANT: tl.constexpr):
     """Step, zero point and what is stored for the scale, of the ``member`` columns (rows of the tile)."""
     if RULE == MINMAX:
-        if HOW:
+        if VARIANT:
             high = _members(tile, member, float("-inf"))
             low = 0.0 - _members(0.0 - tile, member, float("-inf"))
         else:
             high = _members(tile, member, 0.0)
             low = 0.0 - _members(0.0 - tile, member, 0.0)
-        step, zero = parts.minmax_step(low, high, rule[0], DTYPE, HOW)
+        step, zero = parts.minmax_step(low, high, rule[0], DTYPE, VARIANT)
         stored = step
     else:
         amax = _members(tl.abs(tile), member, 0.0)
@@ -34,7 +34,7 @@ def _fit(tile, member, matrix_scale, rule, RULE: tl.constexpr, DTYPE: tl.constex
             step = parts.absmax_step(amax, rule[0], rule[1], rule[2], DTYPE)
             stored = step
         elif RULE == E8M0:
-            stored = parts.e8m0_byte(amax, parts.whole(rule[0]), parts.whole(rule[1]), rule[2], HOW)
+            stored = parts.e8m0_byte(amax, parts.whole(rule[0]), parts.whole(rule[1]), rule[2], VARIANT)
             step = parts.e8m0_step(stored, parts.whole(rule[3]))
         else:
             scale = tl.load(matrix_scale)
@@ -94,7 +94,7 @@ def gptq_block(
     element,
     RULE: tl.constexpr,
     DTYPE: tl.constexpr,
-    HOW: tl.constexpr,
+    VARIANT: tl.constexpr,
     ELEMENT: tl.constexpr,
     EQUAL: tl.constexpr,
     FIT: tl.constexpr,
@@ -132,7 +132,7 @@ def gptq_block(
         if FIT:
             if j % width == 0:
                 member = ((column >= j) & (column < j + width) & (column < N))[:, None]
-                step, zero, kept = _fit(tile, member, matrix_scale, rule, RULE, DTYPE, HOW)
+                step, zero, kept = _fit(tile, member, matrix_scale, rule, RULE, DTYPE, VARIANT)
                 place = (j // width) * rows + row
                 tl.store(stored + place, kept.to(stored.dtype.element_ty), mask=inside)
                 if ASYMMETRIC:

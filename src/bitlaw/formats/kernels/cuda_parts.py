@@ -170,17 +170,17 @@ def absmax_step(amax, divisor, top, minimum, DTYPE: tl.constexpr):
 
 
 @triton.jit
-def e8m0_byte(amax, emax, mantissa, top, HOW: tl.constexpr):
+def e8m0_byte(amax, emax, mantissa, top, VARIANT: tl.constexpr):
     """See ``bitlaw.formats.scales.E8M0``; int32."""
     bits = bits_of(amax)
-    if HOW == RCEIL:
+    if VARIANT == RCEIL:
         bits = bits_of(tl.div_rn(amax, tl.full(amax.shape, top, tl.float32)))
-    if HOW == EVEN:
+    if VARIANT == EVEN:
         bits += 1 << (22 - mantissa)
     byte = bits >> 23
-    if HOW == CEIL or HOW == RCEIL:
+    if VARIANT == CEIL or VARIANT == RCEIL:
         byte += tl.where((bits & 0x7FFFFF) > tl.where(byte > 0, 0, 1 << 22), 1, 0)
-    if HOW != RCEIL:
+    if VARIANT != RCEIL:
         byte -= emax
     return tl.where(amax < _INFINITY, tl.minimum(tl.maximum(byte, 0), 254), 255)
 

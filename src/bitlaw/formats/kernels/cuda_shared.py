@@ -21,7 +21,7 @@ _DTYPES: Final = (torch.float32, torch.float16, torch.bfloat16)
 _TILE: Final = 8192  # weights that a program looks at at once
 _PROGRAMS: Final = 1024  # at most
 _SORTING_WARPS: Final = 32  # measured on an H200
-_CHUNKS: Final = 32  # that a sample has at most; one kernel for all
+_CHUNKS: Final = 32  # of a sample, at most (SAMPLE / CHUNK of formats.quantile): one kernel for all matrices
 _INFINITY = tl.constexpr(float("inf"))
 
 
