@@ -31,7 +31,10 @@ SCHEMES = {
     "mxfp4_e2m1_b32": "CompressedTensorsW4A4Mxfp4",
     "mxfp8_e4m3_b32": "CompressedTensorsW8A8Mxfp8",
     "nvfp4_b16": "CompressedTensorsW4A4Fp4",
-    **dict.fromkeys(("int4_none", "mxfp6_e2m3_b32")),  # none
+}
+REFUSED = {
+    "int4_none": "No compressed-tensors compatible scheme was found",
+    "mxfp6_e2m3_b32": "Only num_bits in (8) are supported",
 }
 PROMPT = [(7 * i * i + 3 * i + 1) % 500 for i in range(48)]
 
@@ -48,11 +51,16 @@ def small_llama(folder: Path) -> Path:
     return folder
 
 
-def run(script: str, *arguments: object) -> Any:
-    """Return the JSON that a script beside this file prints last, run by the Python that has vLLM."""
+def start(script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run a script beside this file by the Python that has vLLM."""
     command = [PYTHON, str(Path(__file__).with_name(script)), *map(str, arguments)]
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+
+
+def run(script: str, *arguments: object) -> Any:
+    """Return the JSON that a script prints last; see ``start``."""
+    done = start(script, *arguments)
     assert done.returncode == 0, done.stderr[-4000:]
     return json.loads(done.stdout.strip().splitlines()[-1])
 
@@ -85,7 +93,13 @@ def test_vllm_takes_a_scheme_and_makes_room_for_the_tensors_that_are_there(
     linear = "model.layers.0.self_attn.q_proj"
     for name, folder, found in zip(SCHEMES, folders, run("vllm_places.py", 256, 256, *folders), strict=True):
         assert found["scheme"] == SCHEMES[name], (name, found)
-        if found["scheme"]:
-            held = load_file(folder / "model.safetensors")
-            shapes = {key.rpartition(".")[2]: list(part.shape) for key, part in held.items() if f"{linear}." in key}
-            assert found["shapes"] == shapes, name
+        held = load_file(folder / "model.safetensors")
+        shapes = {key.rpartition(".")[2]: list(part.shape) for key, part in held.items() if f"{linear}." in key}
+        assert found["shapes"] == shapes, name
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("name", REFUSED)
+def test_vllm_says_what_it_has_no_scheme_for(exported: Callable[..., Any], tmp_path: Path, name: str) -> None:
+    done = start("vllm_places.py", 256, 256, exported(small_llama(tmp_path / "source"), name).folder)
+    assert done.returncode and REFUSED[name] in done.stderr

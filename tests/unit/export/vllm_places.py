@@ -2,19 +2,13 @@
 
 ``python vllm_places.py ROWS COLUMNS FOLDER...`` reads the ``config.json`` of checkpoints by vLLM's own code and prints,
 for each, JSON: the scheme that it takes, and the shapes of the parameters of a linear of ``(ROWS, COLUMNS)``, by name.
-Kernels, which need a GPU for most schemes, are stood in for.
+Kernels, which need a GPU for most schemes, are stood in for. For a layout without a scheme it ends with vLLM's error.
 """
 
 import json
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-
-NO_SCHEME = (
-    NotImplementedError,  # vLLM looked at all of its schemes, and none takes this layout
-    ValueError,  # it knows the layout and refuses it, such as an order of columns that it has given up
-)
-"""What vLLM raises for a layout that it cannot read: which layouts those are is what this program is asked."""
 
 
 def stand_in(*modules: object) -> None:
@@ -42,13 +36,9 @@ def main(rows: str, columns: str, *folders: str) -> None:
     found = []
     for folder in folders:
         config = json.loads((Path(folder) / "config.json").read_text())["quantization_config"]
-        try:
-            read = compressed_tensors.CompressedTensorsConfig.from_config(config)
-            (parts,) = list(read.target_scheme_map.values())[:1]
-            scheme = read._get_scheme_from_parts(parts["weights"], parts["input_activations"], format=parts["format"])
-        except NO_SCHEME as error:
-            found.append({"scheme": None, "error": str(error)})
-            continue
+        read = compressed_tensors.CompressedTensorsConfig.from_config(config)
+        (parts,) = list(read.target_scheme_map.values())[:1]
+        scheme = read._get_scheme_from_parts(parts["weights"], parts["input_activations"], format=parts["format"])
         layer = torch.nn.Module()
         scheme.create_weights(
             layer,
