@@ -103,6 +103,15 @@ def test_a_llama_comes_back(kind: str, tmp_path: Path) -> None:
     assert load_tokenizer(location)(text)["input_ids"] == tiny_tokenizer()(text)["input_ids"]
 
 
+def test_blocks_that_gguf_does_not_decode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kind = gguf.GGMLQuantizationType.Q8_0
+    write(tmp_path / "tiny.gguf", kind)
+    monkeypatch.delitem(gguf.quants._type_traits, kind)  # as of types that are younger than the package
+    with pytest.raises(UserError, match="cannot read this GGUF file: Dequantization for Q8_0 is not yet implemented"):
+        gguf_to_folder(tmp_path / "tiny.gguf", tmp_path / "folder")
+    assert not (tmp_path / "folder").exists()
+
+
 def test_a_file_that_transformers_cannot_read(tmp_path: Path) -> None:
     writer = gguf.GGUFWriter(str(tmp_path / "odd.gguf"), "no-such-architecture")
     writer.write_header_to_file()
