@@ -72,7 +72,7 @@ class _Parser(argparse.ArgumentParser):
         """Return the options. Raises ``UserError`` for an argument that is not known, with the nearest one that is."""
         options, rest = self.parse_known_args(args, namespace)
         if rest:
-            raise getattr(options, "parser", self).unknown(rest[0])
+            raise getattr(options, "parser", self).no_such(rest[0])
         return options
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
@@ -80,7 +80,7 @@ class _Parser(argparse.ArgumentParser):
         self.given = args or ()
         return super().parse_known_args(args, namespace)
 
-    def unknown(self, argument: str) -> UserError:
+    def no_such(self, argument: str) -> UserError:
         """Return the complaint about an argument that there is not."""
         return unknown("argument", argument, self._names(), place=self._place())
 
@@ -100,7 +100,7 @@ class _Parser(argparse.ArgumentParser):
         for one in self.given:
             name = one.partition("=")[0]
             if len(name) > 2 and name.startswith("--") and not any(known.startswith(name) for known in self._names()):
-                raise self.unknown(one)
+                raise self.no_such(one)
         raise UserError(f"{message}; see `{self.prog} --help`", place=self._place())
 
 

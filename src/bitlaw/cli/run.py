@@ -46,12 +46,13 @@ def _run(options: argparse.Namespace) -> int:
         raise unknown("stage", options.until, stages, place="--until")
     wanted = stages[: stages.index(options.until) + 1] if options.until else stages
     hold = [name for name in options.hold.split(",") if name]
+    fit = [name for name in STAGES if STAGES[name].suffix == ".safetensors"]
     for name in hold:
         if name not in STAGES:
-            raise unknown("stage", name, STAGES, place="--hold")
-        if STAGES[name].suffix != ".safetensors":
-            fit = ", ".join(each for each in STAGES if STAGES[each].suffix == ".safetensors")
-            raise UserError(f"what {name} makes is small and always written; to be held are {fit}", place="--hold")
+            raise unknown("stage", name, fit, place="--hold")
+        if name not in fit:
+            found = ", ".join(fit)
+            raise UserError(f"what {name} makes is small and always written; to be held are {found}", place="--hold")
     if options.workers < 1:
         raise UserError(f"at least 1, not {options.workers}", place="--workers")
     if plan.missing:
