@@ -6,10 +6,10 @@ which is a temporary name: the store renames it when the stage has returned, so 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 
 @dataclass(frozen=True)
@@ -81,4 +81,20 @@ class Stage(Protocol):
 
     def run(self, job: Job) -> None:
         """Make the artifact at ``job.out``."""
+        ...
+
+
+@runtime_checkable
+class Together(Stage, Protocol):
+    """A stage that can make several artifacts of one model and one spec at once, faster than one after the other.
+
+    An artifact is the same, to the last digit, whichever others it is made with, or by itself.
+    """
+
+    def together(self, spec: Mapping[str, Any], inputs: Mapping[str, Sequence[str]]) -> int:
+        """Return how many artifacts like the one with this spec and these parents, paths by role, are made at once."""
+        ...
+
+    def run_together(self, jobs: Sequence[Job]) -> None:
+        """Make the artifacts of ``jobs``, which differ in their other parents alone."""
         ...

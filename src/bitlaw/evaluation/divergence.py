@@ -11,8 +11,8 @@ states at the scored tokens; they are kept from cell to cell, as far as they fit
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
-from contextlib import AbstractContextManager
+from collections.abc import Hashable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,9 +22,12 @@ from bitlaw.evaluation.logits import compared, described
 from bitlaw.evaluation.nll import WindowLoss, on_host, window_sums
 from bitlaw.evaluation.scorer import Scorer
 from bitlaw.evaluation.spans import Span, batches, spans
+from bitlaw.models.variants import variants
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+    from bitlaw.models.linears import Swap
 
 KEPT_BYTES = 2**30
 """Memory that the states of unchanged models may take, of all together and of one text while it is scored."""
@@ -106,18 +109,19 @@ _kept: OrderedDict[Hashable, list[_Own]] = OrderedDict()
 
 
 @torch.inference_mode()
-def own_loss(model: PreTrainedModel, text: Text, key: Hashable) -> WindowLoss:
+def own_loss(model: PreTrainedModel, text: Text, key: Hashable, together: int = 1) -> WindowLoss:
     """Return the loss of the unchanged model, as ``nll`` does, and keep what ``compare`` needs.
 
     Args:
         model: a causal language model in evaluation mode, with its own weights.
         text: what to score.
-        key: stands for model, precision, device and text.
+        key: stands for model, precision, device, text and ``together``.
+        together: as for ``compare_all``; the loss is made as those that it will be compared with.
     """
-    scorer, sums, kept = Scorer(model), list[torch.Tensor](), list[_Own]()
+    both, sums, kept = _Both(model, together), list[torch.Tensor](), list[_Own]()
     groups, size = text.groups(), 0
     for group in groups:
-        own, losses = _own(scorer, text, group)
+        own, losses = both.own(text, group)
         sums.append(losses)
         size += own.nbytes
         kept = [*kept, own] if size <= KEPT_BYTES else []
@@ -126,43 +130,60 @@ def own_loss(model: PreTrainedModel, text: Text, key: Hashable) -> WindowLoss:
     return WindowLoss([span for group in groups for span in group], on_host(sums))
 
 
+def compare(model: PreTrainedModel, changed: Swap, text: Text, key: Hashable) -> Comparison:
+    """Return the loss of changed weights and their distance from the model's own; see ``compare_all``."""
+    return compare_all(model, [changed], text, key)[0]
+
+
 @torch.inference_mode()
-def compare(
-    model: PreTrainedModel, changed: Callable[[], AbstractContextManager[None]], text: Text, key: Hashable
-) -> Comparison:
-    """Return the loss of changed weights and their distance from the model's own.
+def compare_all(
+    model: PreTrainedModel, changes: Sequence[Swap], text: Text, key: Hashable, together: int = 1
+) -> list[Comparison]:
+    """Return for each of ``changes`` the loss of changed weights and their distance from the model's own.
 
     The unchanged model runs on the text only if what is needed of it has not been kept. The result does not depend on
-    whether it has: it is made in the same batches.
+    whether it has: it is made in the same batches. Nor does it depend on what else is among ``changes``.
 
     Args:
         model: a causal language model in evaluation mode, with its own weights.
-        changed: lets the model compute with the changed weights inside a ``with`` block.
+        changes: each lets the model compute with changed weights inside a ``with`` block.
         text: what to score.
-        key: stands for model, precision, device and text.
+        key: stands for model, precision, device, text and ``together``.
+        together: how many changes go through the model in one pass; it changes the last digits.
+
+    Raises:
+        UserError: the model cannot compute several together; see ``models.variants``.
     """
-    scorer, sums = Scorer(model), _Sums()
+    both, found = _Both(model, together), list[Comparison]()
+    for start in range(0, len(changes), together):
+        found += _compare(both, changes[start : start + together], text, key)
+    return found
+
+
+def _compare(both: _Both, changes: Sequence[Swap], text: Text, key: Hashable) -> list[Comparison]:
+    """Return what ``compare_all`` does, of ``changes`` that go through the model in one pass."""
+    sums = [_Sums() for _ in changes]
     if key in _kept:
         _kept.move_to_end(key)
-        with changed():
+        with both.variants.holding(changes):
             for group, own in zip(text.groups(), _kept[key], strict=True):
-                sums.add(scorer, text, group, own)
-        return sums.comparison()
+                both.add(sums, text, group, own)
+        return [one.comparison() for one in sums]
     waiting: list[tuple[list[Span], _Own]] = []
     size, whole = 0, True
     groups = text.groups()
     for group in groups:
-        waiting.append((group, _own(scorer, text, group)[0]))
+        waiting.append((group, both.own(text, group)[0]))
         size += waiting[-1][1].nbytes
         if size > KEPT_BYTES or group is groups[-1]:
-            with changed():
+            with both.variants.holding(changes):
                 for each, own in waiting:
-                    sums.add(scorer, text, each, own)
+                    both.add(sums, text, each, own)
             whole = whole and size <= KEPT_BYTES
             if whole:
                 _keep(key, [own for _, own in waiting])
             waiting, size, whole = [], 0, False
-    return sums.comparison()
+    return [one.comparison() for one in sums]
 
 
 def forget() -> None:
@@ -170,12 +191,39 @@ def forget() -> None:
     _kept.clear()
 
 
-def _own(scorer: Scorer, text: Text, group: list[Span]) -> tuple[_Own, torch.Tensor]:
-    """Return what is kept of the unchanged model for ``group``, and its loss in each window."""
-    states, targets = scorer.states(text.ids, group)
-    found = [described(scorer.raw_logits(rows), target) for rows, target in scorer.chunks(states, targets)]
-    losses, entropies, tops = zip(*found, strict=True)
-    return _Own(states, torch.cat(entropies), torch.cat(tops)), window_sums(losses, group)
+class _Both:
+    """A model with its own weights, and with others.
+
+    Args:
+        model: a causal language model in evaluation mode.
+        together: sets of other weights that it computes with in one pass.
+    """
+
+    def __init__(self, model: PreTrainedModel, together: int) -> None:
+        self.variants = variants(model, together)
+        self._scorer = Scorer(self.variants.model, together)
+
+    def own(self, text: Text, group: list[Span]) -> tuple[_Own, torch.Tensor]:
+        """Return what is kept of the unchanged model for ``group``, and its loss in each window."""
+        with self.variants.holding([nullcontext]):
+            (states, *_), targets = self._scorer.states_of_each(text.ids, group)
+        pieces = self._scorer.chunks(states, targets)
+        found = [described(self._scorer.raw_logits(rows), target) for rows, target in pieces]
+        losses, entropies, tops = zip(*found, strict=True)
+        return _Own(states, torch.cat(entropies), torch.cat(tops)), window_sums(losses, group)
+
+    def add(self, sums: Sequence[_Sums], text: Text, group: list[Span], own: _Own) -> None:
+        """Add to each of ``sums`` the windows of ``group``, scored with one of the sets of weights there are now."""
+        scorer = self._scorer
+        states, targets = scorer.states_of_each(text.ids, group)
+        found: list[list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]] = [[] for _ in sums]
+        pieces = scorer.chunks(own.states, own.negentropy, own.top, targets, *states[: len(sums)])
+        for own_rows, negentropy, top, target, *each in pieces:
+            own_logits = scorer.raw_logits(own_rows)  # once for all
+            for parts, rows in zip(found, each, strict=True):
+                parts.append(compared(scorer.raw_logits(rows), own_logits, negentropy, top, target))
+        for one, parts in zip(sums, found, strict=True):
+            one.add(group, parts)
 
 
 class _Sums:
@@ -186,15 +234,9 @@ class _Sums:
         self.losses: list[torch.Tensor] = []
         self.distances: list[torch.Tensor] = []
 
-    def add(self, scorer: Scorer, text: Text, group: list[Span], own: _Own) -> None:
-        """Add the windows of ``group``, scored with the weights that the model has now."""
-        states, targets = scorer.states(text.ids, group)
-        pieces = scorer.chunks(states, own.states, own.negentropy, own.top, targets)
-        found = [
-            compared(scorer.raw_logits(rows), scorer.raw_logits(own_rows), negentropy, top, target)
-            for rows, own_rows, negentropy, top, target in pieces
-        ]
-        losses, divergences, agreed = zip(*found, strict=True)
+    def add(self, group: list[Span], parts: Sequence[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]) -> None:
+        """Add what ``compared`` says of the scored tokens of ``group``, piece by piece."""
+        losses, divergences, agreed = zip(*parts, strict=True)
         self.spans += group
         self.losses.append(window_sums(losses, group))
         self.distances.append(torch.stack([torch.cat(parts).double().sum() for parts in (divergences, agreed)]))

@@ -7,7 +7,7 @@ these a few rows at a time.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Literal, cast
 from weakref import WeakKeyDictionary
 
@@ -42,10 +42,11 @@ class Scorer:
 
     Args:
         model: a causal language model in evaluation mode; its hooks stay as they are meanwhile.
+        count: how many variants it computes at once, of batches one behind the other; see ``models.variants``.
     """
 
-    def __init__(self, model: PreTrainedModel) -> None:
-        self.model = model
+    def __init__(self, model: PreTrainedModel, count: int = 1) -> None:
+        self.model, self.count = model, count
         self.head = cast("nn.Module | None", model.get_output_embeddings())
         hooks, known = _ends.get(model, ((), "nothing"))
         self._checked = model in _ends and hooks == self._hooks()
@@ -68,16 +69,28 @@ class Scorer:
         Returns:
             (scored, width) and (scored,) int64, window after window.
         """
+        (found,), targets = self.states_of_each(ids, group)
+        return found, targets
+
+    def states_of_each(self, ids: torch.Tensor, group: Sequence[Span]) -> tuple[list[torch.Tensor], torch.Tensor]:
+        """Return what ``states`` does, the first of it for each of the model's variants."""
         inputs = windows(ids, group)
         targets = _scored(inputs, group, 0)
         if self.compiled:
             inputs = self._filled(inputs)
-        found: torch.Tensor | list[torch.Tensor] | None = self._hidden(inputs) if self.ends_with != "nothing" else None
-        if found is None:
+        hidden = self._hidden(inputs.repeat(self.count, 1)) if self.ends_with != "nothing" else None
+        each: Iterable[torch.Tensor | list[torch.Tensor]]
+        if hidden is not None:
+            each = hidden.split(len(inputs))
+        else:
             self.ends_with = "nothing"
-            found = [self.model(input_ids=one[None], use_cache=False).logits[0] for one in inputs[: len(group)]]
+            by_window = [self._logits(one.expand(self.count, -1)) for one in inputs[: len(group)]]
+            each = [list(found) for found in zip(*by_window, strict=True)]
         # The row before a token predicts it.
-        return _scored(found, group, 1), targets
+        return [_scored(found, group, 1) for found in each], targets
+
+    def _logits(self, inputs: torch.Tensor) -> torch.Tensor:
+        return cast("torch.Tensor", self.model(input_ids=inputs, use_cache=False).logits)
 
     def _filled(self, inputs: torch.Tensor) -> torch.Tensor:
         """Return ``inputs`` with tokens behind its windows and windows behind its last one, up to the largest shape.
@@ -147,8 +160,7 @@ class Scorer:
         assert self.head is not None
         handle = self.head.register_forward_pre_hook(lambda module, args: (states,))
         try:
-            token = torch.zeros(states.shape[0], 1, dtype=torch.int64, device=states.device)
-            return cast("torch.Tensor", self.model(input_ids=token, use_cache=False).logits)
+            return self._logits(torch.zeros(self.count, 1, dtype=torch.int64, device=states.device))
         finally:
             handle.remove()
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Collection, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,7 @@ from bitlaw.artifacts import read_header, read_tensors
 from bitlaw.formats.grammar import parse
 from bitlaw.held import Live
 from bitlaw.methods.stored import stored_linears
-from bitlaw.models.linears import swapped
+from bitlaw.models.linears import Swap, swapped
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,10 +20,6 @@ if TYPE_CHECKING:
     from bitlaw.held import Content
     from bitlaw.methods.stored import StoredLinear
     from bitlaw.models.linears import Linear
-
-Swap = Callable[[], AbstractContextManager[None]]
-"""Lets the model compute with other weights inside a ``with`` block."""
-
 
 _last: list[tuple[Path, Content, dict[str, Tensor], dict[str, Any]]] = []
 """The weights that were read last from an artifact in memory: a cell is measured on several texts in a row."""

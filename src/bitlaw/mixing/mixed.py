@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bitlaw.artifacts import read_header, read_json
-from bitlaw.methods.swap import Swap, read_linears, read_swap
-from bitlaw.models.linears import swapped
+from bitlaw.methods.swap import read_linears, read_swap
+from bitlaw.models.linears import Swap, swapped
 
 if TYPE_CHECKING:
     from torch import Tensor

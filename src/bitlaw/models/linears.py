@@ -5,8 +5,8 @@ Embeddings and the output head stay as they are, as in all three reproduced stud
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
@@ -18,6 +18,10 @@ from bitlaw.errors import UserError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+
+Swap = Callable[[], AbstractContextManager[None]]
+"""Lets a model compute with other weights of its linears inside a ``with`` block."""
 
 
 @dataclass(frozen=True)

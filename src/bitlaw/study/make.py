@@ -10,8 +10,9 @@ import stat
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -20,12 +21,13 @@ from typing import Any
 from bitlaw import held
 from bitlaw.errors import DamagedArtifactError, UserError
 from bitlaw.progress import counter, track
-from bitlaw.stage import Header, Job
+from bitlaw.stage import Header, Job, Together
 from bitlaw.stages import STAGES
 from bitlaw.study.artifact import code_of
 from bitlaw.study.environment import RECORDED, is_strict, split_code
 from bitlaw.study.plan import Plan, order
 from bitlaw.study.seconds import Seconds
+from bitlaw.study.turns import in_turn, parents_of
 
 _FLUSH_SECONDS = 0.5
 _AT_ONCE = 16  # files flushed
@@ -47,9 +49,32 @@ def make(order: Mapping[str, Any], root: Path, *, flush: bool = True, hold: bool
     Raises:
         UserError: what the stage says, an input that is missing or damaged, or code that is not the order's.
     """
+    try:
+        with _job(order, root, flush=flush, hold=hold) as job:
+            if job is not None:
+                STAGES[order["stage"]].run(job)
+        return job is not None
+    except DamagedArtifactError as error:
+        raise _set_aside(error) from None
+    except UserError as error:
+        place = order["path"] if error.place is None else f"{order['path']}: {error.place}"
+        raise UserError(error.message, place=place) from error
+    except (MemoryError, RuntimeError) as error:
+        if (told := _no_memory(error, order["path"])) is None:
+            raise
+        raise told from error
+
+
+@contextmanager
+def _job(order: Mapping[str, Any], root: Path, *, flush: bool, hold: bool) -> Iterator[Job | None]:
+    """Give the job whose artifact gets its name if the ``with`` block ends well; None if it exists.
+
+    Arguments are those of ``make``.
+    """
     out = root / order["path"]
     if held.get(out) is not None or out.exists():
-        return False
+        yield None
+        return
     _one_thread()
     inputs = {role: tuple(root / path for path in paths) for role, paths in order["inputs"].items()}
     _check(order, inputs)
@@ -60,13 +85,11 @@ def make(order: Mapping[str, Any], root: Path, *, flush: bool = True, hold: bool
     temporary, payload = out.with_name(f".{out.name}.{mark}.tmp"), out.with_name(f".{out.stem}.{mark}.tmp")
     if hold:
         held.expect(out)
-        temporary = out
-    else:
-        _make_folders(out.parent)
+        yield Job(header, inputs, out, payload, order["hints"])
+        return
+    _make_folders(out.parent)
     try:
-        STAGES[order["stage"]].run(Job(header, inputs, temporary, payload, order["hints"]))
-        if hold:
-            return True
+        yield Job(header, inputs, temporary, payload, order["hints"])
         if payload.exists():
             shutil.rmtree(root / order["payload"], ignore_errors=True)
             _share(payload)
@@ -75,22 +98,16 @@ def make(order: Mapping[str, Any], root: Path, *, flush: bool = True, hold: bool
             _flush(temporary)
         _share(temporary)
         temporary.replace(out)
-        return True
-    except DamagedArtifactError as error:
-        raise _set_aside(error) from None
-    except UserError as error:
-        place = order["path"] if error.place is None else f"{order['path']}: {error.place}"
-        raise UserError(error.message, place=place) from error
-    except (MemoryError, RuntimeError) as error:
-        from bitlaw.models.device import no_memory
-
-        if (told := no_memory(error)) is None:
-            raise
-        raise UserError(told.message, place=order["path"]) from error
     finally:
-        if not hold:
-            temporary.unlink(missing_ok=True)
-            shutil.rmtree(payload, ignore_errors=True)
+        temporary.unlink(missing_ok=True)
+        shutil.rmtree(payload, ignore_errors=True)
+
+
+def _no_memory(error: Exception, place: str) -> UserError | None:
+    from bitlaw.models.device import no_memory
+
+    told = no_memory(error)
+    return None if told is None else UserError(told.message, place=place)
 
 
 def make_each(
@@ -108,7 +125,7 @@ def make_each(
     loses what is younger, and checksums tell of what is not whole.
 
     Args:
-        orders: as for ``make``, those of parents before those of children.
+        orders: as for ``make``, those of parents before those of children; a stage may make some at once.
         root: the project folder.
         hold: stages whose artifacts are kept in memory, each until the last of ``orders`` that needs it, and never
             written; see ``bitlaw.held``.
@@ -119,25 +136,20 @@ def make_each(
         The path of each artifact that could not be made, and why, as it happens.
     """
     orders = list(orders) if hold else orders
-    uses = Counter(parent for one in orders for parent in _parents(one)) if hold else Counter[str]()
+    uses = Counter(parent for one in orders for parent in parents_of(one)) if hold else Counter[str]()
     failed = set(failed)
     written: list[str] = []
     flushed = time.monotonic()
-    for one in orders:
-        path: str = one["path"]
+    for group in in_turn(orders):
         began = time.perf_counter()
-        try:
-            for parent in _parents(one):
-                if parent in failed:
-                    raise UserError(f"needs {parent}, which could not be made", place=path)
-            holds = one["stage"] in hold
-            if make(one, root, flush=False, hold=holds):
-                written += [] if holds else [path]
-                made(one, time.perf_counter() - began)
-        except Exception as error:  # whatever is wrong with one cell, the others are to be made
-            failed.add(path)
-            yield path, error
-        if hold:
+        holds = group[0]["stage"] in hold
+        done, errors = _make_group(group, root, failed, hold=holds)
+        for one in done:
+            written += [] if holds else [one["path"]]
+            made(one, (time.perf_counter() - began) / len(done))
+        failed.update(path for path, _ in errors)
+        yield from errors
+        for one in group if hold else ():
             _drop_used(one, uses, root)
         if time.monotonic() - flushed > _FLUSH_SECONDS:
             yield from _flush_all(written, root)
@@ -145,14 +157,51 @@ def make_each(
     yield from _flush_all(written, root)
 
 
-def _parents(order: Mapping[str, Any]) -> Iterator[str]:
-    return (parent for group in order["inputs"].values() for parent in group)
+def _make_group(
+    group: Sequence[Mapping[str, Any]], root: Path, failed: Collection[str], *, hold: bool
+) -> tuple[list[Mapping[str, Any]], list[tuple[str, Exception]]]:
+    """Make the artifacts of ``group`` that need none of ``failed``; return those made here, and what failed and why."""
+    errors: list[tuple[str, Exception]] = []
+    able = []
+    for one in group:
+        lacking = next((parent for parent in parents_of(one) if parent in failed), None)
+        if lacking is None:
+            able.append(one)
+        else:
+            errors.append((one["path"], UserError(f"needs {lacking}, which could not be made", place=one["path"])))
+    if len(able) > 1:
+        try:
+            return _make_together(able, root), errors
+        except UserError:
+            pass  # of one of them: which one, and that in full, is told when each is made by itself
+        except Exception as error:  # whatever is wrong with some cells, others are to be made
+            told = [_no_memory(error, one["path"]) or error for one in able]
+            return [], [*errors, *((one["path"], each) for one, each in zip(able, told, strict=True))]
+    done = []
+    for one in able:
+        try:
+            if make(one, root, flush=False, hold=hold):
+                done.append(one)
+        except Exception as error:  # as above
+            errors.append((one["path"], error))
+    return done, errors
+
+
+def _make_together(orders: Sequence[Mapping[str, Any]], root: Path) -> list[Mapping[str, Any]]:
+    """Make all of ``orders``, which are of one stage and not held, in one go; return those that did not exist."""
+    stage = STAGES[orders[0]["stage"]]
+    assert isinstance(stage, Together)
+    with ExitStack() as stack:
+        jobs = [stack.enter_context(_job(one, root, flush=False, hold=False)) for one in orders]
+        if any(jobs):
+            stage.run_together([job for job in jobs if job is not None])
+    return [one for one, job in zip(orders, jobs, strict=True) if job is not None]
 
 
 def _drop_used(order: Mapping[str, Any], uses: Counter[str], root: Path) -> None:
     """Forget the held artifacts that nothing needs after ``order``; ``uses`` counts what is still to come."""
-    uses.subtract(_parents(order))
-    for path in {order["path"], *_parents(order)}:
+    uses.subtract(parents_of(order))
+    for path in {order["path"], *parents_of(order)}:
         if uses[path] <= 0:
             held.drop(root / path)
 

@@ -181,6 +181,8 @@ class Evaluation(Section):
         dtype: precision of the computation.
         compile: whether the model goes through ``torch.compile``: faster on a GPU, after up to a minute for each
             model. It is part of the key, for it rounds elsewhere.
+        variants: cells of a small model that are computed in one pass: faster on a GPU that waits for its host. A cell
+            by itself takes as much of the GPU as so many. It is part of the key, for it rounds elsewhere.
     """
 
     text: TextEntry = CORPORA["pydoc"].Settings(source="pydoc")
@@ -191,6 +193,7 @@ class Evaluation(Section):
     batch: int = Field(default=16, ge=1)
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     compile: bool = False
+    variants: int = Field(default=1, ge=1)
 
     @field_validator("stride")
     @classmethod
