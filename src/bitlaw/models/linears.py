@@ -109,7 +109,10 @@ def blocks(model: nn.Module) -> tuple[str, nn.ModuleList]:
             lists[name] = module
     if not lists:
         raise UserError(f"{type(model).__name__} has no list of transformer blocks; it cannot be quantized")
-    return max(lists.items(), key=lambda item: (len(item[1]), sum(p.numel() for p in item[1].parameters())))
+    longest = max(len(block_list) for block_list in lists.values())
+    named = [item for item in lists.items() if len(item[1]) == longest]
+    # Weights are counted only where lengths do not tell: this is asked for each cell.
+    return named[0] if len(named) == 1 else max(named, key=lambda item: sum(p.numel() for p in item[1].parameters()))
 
 
 def quantizable(model: nn.Module) -> list[Linear]:

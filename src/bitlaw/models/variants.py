@@ -72,7 +72,7 @@ class Variants:
 
     Attributes:
         model: takes ``count`` batches one behind the other; shares all weights but those of its linears.
-        linears: of the model it was made from.
+        linears: of the model it was made from, if there are others in their places.
         count: how many.
     """
 
@@ -113,9 +113,9 @@ def variants(model: PreTrainedModel, count: int) -> Variants:
     Raises:
         UserError: rows of a batch do not stay apart in this model, as with experts that gather theirs.
     """
-    linears = quantizable(model)
     if count == 1:
-        return Variants(model, linears, 1)
+        return Variants(model, [], 1)
+    linears = quantizable(model)
     made = _made.setdefault(model, {})
     if count not in made:
         made[count] = _copy(model, linears, count)

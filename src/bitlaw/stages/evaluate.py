@@ -68,7 +68,7 @@ class EvaluateStage:
         text = Text(tokens.ids.to(model.device), spec["window"], spec["stride"], spec["batch"])
         key = (cache_key(local_folder(location)), str(model.device), *sorted((n, str(v)) for n, v in spec.items()))
         linears = quantizable(model)
-        together = spec["variants"] if go_together(linears) else 1
+        together = spec["variants"] if spec["variants"] > 1 and go_together(linears) else 1
         if not jobs[0].inputs.get("quantized"):
             found = _Found(own_loss(model, text, key, together), 0.0, 1.0, None)
             for job in jobs:

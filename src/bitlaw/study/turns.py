@@ -6,8 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from bitlaw.artifacts import canonical
-from bitlaw.stage import Together
-from bitlaw.stages import STAGES
+from bitlaw.stage import Stage, Together
 
 
 def parents_of(order: Mapping[str, Any]) -> Iterator[str]:
@@ -15,13 +14,14 @@ def parents_of(order: Mapping[str, Any]) -> Iterator[str]:
     return (parent for group in order["inputs"].values() for parent in group)
 
 
-def in_turn(orders: Iterable[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any]]]:
+def in_turn(orders: Iterable[Mapping[str, Any]], stages: Mapping[str, Stage]) -> Iterator[list[Mapping[str, Any]]]:
     """Yield ``orders``, each after those that it is made from: one by one, or several that their stage makes at once.
 
     The latter wait until there are enough of them, or until one is needed, or until the end.
 
     Args:
         orders: as ``bitlaw.study.plan.order`` gives them, those of parents before those of children.
+        stages: by name.
     """
     waiting: dict[str, list[Mapping[str, Any]]] = {}
     place: dict[str, str] = {}
@@ -35,7 +35,7 @@ def in_turn(orders: Iterable[Mapping[str, Any]]) -> Iterator[list[Mapping[str, A
     for one in orders:
         for name in dict.fromkeys(place[parent] for parent in parents_of(one) if parent in place):
             yield ready(name)
-        count = _together(one)
+        count = _together(one, stages)
         if count == 1:
             yield [one]
             continue
@@ -47,6 +47,6 @@ def in_turn(orders: Iterable[Mapping[str, Any]]) -> Iterator[list[Mapping[str, A
     yield from waiting.values()
 
 
-def _together(order: Mapping[str, Any]) -> int:
-    stage = STAGES[order["stage"]]
+def _together(order: Mapping[str, Any], stages: Mapping[str, Stage]) -> int:
+    stage = stages[order["stage"]]
     return stage.together(order["spec"], order["inputs"]) if isinstance(stage, Together) else 1

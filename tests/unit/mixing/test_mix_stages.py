@@ -22,7 +22,7 @@ from bitlaw.stage import Header, Job
 from bitlaw.stages import STAGES
 from tiny import WORDS
 
-SPEC = {"window": 32, "stride": 32, "max_tokens": 300, "batch": 4, "dtype": "float32", "compile": False}
+SPEC = {"window": 32, "stride": 32, "max_tokens": 300, "batch": 4, "dtype": "float32", "compile": False, "variants": 1}
 
 
 class Project:

@@ -26,7 +26,7 @@ from tiny import WORDS
 
 Saved = Callable[[str], Path]
 FAMILIES = ("gpt2", "opt", "bloom", "llama", "gpt_neox")
-SPEC = {"window": 32, "stride": 32, "max_tokens": 500, "batch": 4, "dtype": "float32", "compile": False}
+SPEC = {"window": 32, "stride": 32, "max_tokens": 500, "batch": 4, "dtype": "float32", "compile": False, "variants": 1}
 
 
 class Project:
