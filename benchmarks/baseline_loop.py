@@ -13,8 +13,9 @@ the time from the first cell to the last, by the number of cells between, stands
 
 Both sides see the same tokens. The loop's are made before its clock runs, for a careful user keeps them. Most loops
 leave the evaluation to lm-eval, which tokenizes the text for each cell: where it is installed, each cell of the loop is
-evaluated by it too, and the ratio with it stands beside. The round that loads and compiles comes first and is not among
-the medians. Losses differ by the order of sums, and for ``asym`` by single zero points that are ties.
+evaluated by it too, and the ratio with it stands beside. A round with few formats comes first and is not among the
+medians: both sides import, load and compile most in it. Losses differ by the order of sums, and for ``asym`` by single
+zero points that are ties.
 """
 
 from __future__ import annotations
@@ -70,8 +71,8 @@ class Found:
     """What came of one method, loop and bitlaw.
 
     Attributes:
-        parts: seconds of each part of each cell of the loop, by model, round after round.
-        seconds: what a cell of bitlaw took, a round each.
+        parts: seconds of each part of each cell of the loop, by model, round after round but for the first.
+        seconds: what a cell of bitlaw took, a round each, likewise.
         running: likewise, from the first cell to the last.
         nll: losses of the loop and of bitlaw, by model and format.
         cells: that bitlaw made in a round.
@@ -95,6 +96,7 @@ def study(options: argparse.Namespace, tasks: Sequence[Task], formats: Sequence[
     }
     dtype, tokens = str(tasks[0].dtype).removeprefix("torch."), tasks[0].ids.numel()
     how = {"batch": options.study_batch, "dtype": dtype, "compile": options.compile, "max_tokens": tokens}
+    how["variants"] = options.variants
     return {
         "models": [{"source": "path", "path": str(task.model.resolve())} for task in tasks],
         "formats": list(formats),
@@ -135,25 +137,27 @@ def compare(options: argparse.Namespace, tasks: Sequence[Task], name: str) -> Fo
     formats = options.gptq if gptq else options.rtn
     # Factors are shared by formats, which a grid shows; with `sequential` there is nothing to share.
     grid = [] if name == "gptq, sequential" else [each for text in options.grid for each in expand(text)]
-    content = study(options, tasks, list(dict.fromkeys([*formats, *grid])), METHODS[name])
     found = Found({task.model.name: [] for task in tasks})
-    for _ in range(1 + options.rounds):
+    for number in range(1 + options.rounds):
+        counts = number > 0
         # bitlaw takes one thread, and on a CPU that is what is compared.
         torch.set_num_threads((os.cpu_count() or 1) if options.device.startswith("cuda") else 1)
         loop = {}
-        for task, each in product(tasks, formats):
+        for task, each in product(tasks, formats if counts else formats[:1]):
             loop[task.model.name, each], parts = loop_cell(task, each, gptq=gptq)
-            found.parts[task.model.name].append(parts)
-        seconds, running, ours = run_study(content, options.workers)
-        found.seconds.append(seconds)
-        found.running.append(running)
-        found.nll = {one: [loss, ours[one]] for one, loss in loop.items()}
-        found.cells = len(ours)
+            found.parts[task.model.name] += [parts] if counts else []
+        chosen = list(dict.fromkeys([*formats, *(grid if counts else [])]))
+        seconds, running, ours = run_study(study(options, tasks, chosen, METHODS[name]), options.workers)
+        if counts:
+            found.seconds.append(seconds)
+            found.running.append(running)
+            found.nll = {one: [loss, ours[one]] for one, loss in loop.items()}
+            found.cells = len(ours)
     return found
 
 
 def row(name: str, found: Found) -> dict[str, Any]:
-    """Return the figures of one method on some models; the first round is left out.
+    """Return the figures of one method on some models.
 
     Of the loop, the median of a model's cells and the mean of these over models, which is what as many cells of each
     would take.
@@ -161,14 +165,14 @@ def row(name: str, found: Found) -> dict[str, Any]:
     formats = len(found.nll) // len(found.parts)
 
     def typical(*parts: str) -> float:
-        each = [[sum(cell[part] for part in parts) for cell in cells[formats:]] for cells in found.parts.values()]
+        each = [[sum(cell[part] for part in parts) for cell in cells] for cells in found.parts.values()]
         return statistics.fmean(statistics.median(cells) for cells in each)
 
     parts = [part for part in PARTS if all(part in cell for cells in found.parts.values() for cell in cells)]
     loops = {"loop": typical("load", "quantize", "evaluate")}
     if "lm-eval" in parts:
         loops["loop with lm-eval"] = typical("load", "quantize", "lm-eval")
-    ours = {"bitlaw": statistics.median(found.seconds[1:]), "bitlaw, running": statistics.median(found.running[1:])}
+    ours = {"bitlaw": statistics.median(found.seconds), "bitlaw, running": statistics.median(found.running)}
     ratios = {f"{loop} / {side}": took / own for loop, took in loops.items() for side, own in ours.items()}
     return {
         "model": " + ".join(found.parts),
@@ -180,6 +184,10 @@ def row(name: str, found: Found) -> dict[str, Any]:
         **ours,
         **ratios,
         "difference": max(abs(one - other) for one, other in found.nll.values()),
+        "loops": {
+            name: {part: statistics.median(cell[part] for cell in own) for part in parts}
+            for name, own in found.parts.items()
+        },
         "nll": {" ".join(one): both for one, both in found.nll.items()},
     }
 
@@ -207,11 +215,10 @@ def prepare(options: argparse.Namespace, model: Path) -> Task:
 
 def measure(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Yield a row for each method and model."""
-    names = ["rtn"] if options.rtn else []
     if options.gptq and package("llmcompressor") is None:
         print("GPTQ is left out: llmcompressor is not installed\n")
         options.gptq = []
-    names += ["gptq", "gptq, sequential"] if options.gptq else []
+    names = [name for name in options.methods if (options.rtn if name == "rtn" else options.gptq)]
     tasks = [prepare(options, model) for model in options.models]
     for name in names:
         able = [each for each in tasks if name == "rtn" or not each.conv1d]
@@ -228,6 +235,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("models", nargs="+", type=Path, metavar="MODEL")
     parser.add_argument("--evaluation", type=Path, required=True)
     parser.add_argument("--calibration", type=Path, required=True)
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS), metavar="METHOD")
     parser.add_argument("--rtn", nargs="*", default=RTN, help="formats of both sides")
     parser.add_argument("--gptq", nargs="*", default=GPTQ, help="formats of both sides; none where these are too slow")
     parser.add_argument(
@@ -237,6 +245,7 @@ def arguments() -> argparse.Namespace:
     number("--window", default=256)
     number("--batch", default=16, help="windows at a time in the loop")
     number("--study-batch", default=64, help="windows at a time in bitlaw")
+    number("--variants", default=1, help="cells of a small model that bitlaw computes in one pass")
     number("--samples", default=128, help="windows of the calibration")
     number("--length", default=256, help="tokens in each of them")
     number("--rounds", default=3)
@@ -285,7 +294,7 @@ def quiet() -> None:
 
 def show(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return the Markdown table."""
-    columns = [column for column in rows[0] if column != "nll"] if rows else ["model"]
+    columns = [column for column in rows[0] if column not in {"nll", "loops"}] if rows else ["model"]
     times = (*PARTS, *SIDES)
     units = {**dict.fromkeys(times, ", s"), "difference": " in NLL, at most"}
     cells = [[each[column] for column in columns] for each in rows]

@@ -18,6 +18,7 @@ from bitlaw.evaluation import scorer
 from bitlaw.evaluation.divergence import Text, compare, compare_all, forget, own_loss
 from bitlaw.evaluation.nll import nll
 from bitlaw.models import variants as variants_module
+from bitlaw.models.compiled import compile_blocks
 from bitlaw.models.linears import quantizable, swapped
 from bitlaw.models.variants import Several, go_together, variants
 from bitlaw.study import make as make_module
@@ -36,7 +37,8 @@ def text(n: int = 130, window: int = 24, stride: int = 20, batch: int = 3) -> Te
 def change(model: Any, seed: int, size: float = 0.2) -> Change:
     generator = torch.Generator().manual_seed(seed)
     linears = quantizable(model)
-    weights = {each.name: each.weight() + size * torch.randn(each.shape, generator=generator) for each in linears}
+    noise = {each.name: size * torch.randn(each.shape, generator=generator) for each in linears}
+    weights = {each.name: each.weight() + noise[each.name].to(each.parameter) for each in linears}
     return lambda: swapped(linears, weights)
 
 
@@ -75,6 +77,23 @@ def test_its_digits_do_not_tell_of_the_others(family: str) -> None:
     (same,) = compare_all(model, [change(model, 0, size=0.0)], on, "key", together=4)
     assert abs(same.kl) < 1e-6 and same.top1_agreement == 1.0
     assert same.loss.sums == own_loss(model, on, "key", together=4).sums
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("compiled", [False, True])
+def test_on_a_gpu(family: str, compiled: bool) -> None:
+    model = tiny_model(family).to("cuda", torch.float16)
+    if compiled:
+        compile_blocks(model)
+    on = Text(text(600).ids.cuda(), 24, 24, 25)
+    changes = [change(model, seed) for seed in range(5)]
+    together = compare_all(model, changes, on, "key", together=3)
+    assert compare_all(model, changes[::-1], on, "key", together=3) == together[::-1]
+    assert [compare_all(model, [each], on, "key", together=3)[0] for each in changes] == together
+    for one, alone in zip(together, compare_all(model, changes, on, "alone"), strict=True):
+        assert one.loss.nll == pytest.approx(alone.loss.nll, rel=2e-3)
+        assert one.kl == pytest.approx(alone.kl, rel=2e-2, abs=1e-4)
 
 
 def test_what_is_kept_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
