@@ -1,6 +1,6 @@
 """Cells a second: ``bitlaw run`` on the embedded models with several processes, with and without NVIDIA's MPS.
 
-Run: ``python benchmarks/cells.py [--workers 1 4 8] [--mps] [--models NAME ...] [--tokens N] [--dtype float16]``.
+Run: ``python benchmarks/cells.py [--workers 1 4 8] [--mps] [--variants 1 8] [--models NAME ...] [--tokens N]``.
 
 Every model in the formats of ``FORMATS`` by ``rtn`` and ``gptq`` on one text, weights held in memory. What is printed
 is the time from the first cell of all to the last, after a run that is not counted: it compiles kernels; and what
@@ -21,6 +21,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -37,8 +38,8 @@ STAGES = ("quantize", "evaluate")
 CONTROL = "nvidia-cuda-mps-control"
 
 
-def study(arguments: argparse.Namespace, text: str) -> dict[str, object]:
-    """Return the study that is run."""
+def study(arguments: argparse.Namespace, text: str, variants: int) -> dict[str, object]:
+    """Return the study that is run, ``variants`` cells of a small model in one pass."""
     return {
         "models": [{"source": "zoo", "name": arguments.models}],
         "formats": arguments.formats,
@@ -51,11 +52,12 @@ def study(arguments: argparse.Namespace, text: str) -> dict[str, object]:
             "max_tokens": arguments.tokens,
             "batch": 800,
             "dtype": arguments.dtype,
+            "variants": variants,
         },
     }
 
 
-def run(arguments: argparse.Namespace, workers: int, extra: dict[str, str]) -> dict[str, float]:
+def run(arguments: argparse.Namespace, workers: int, variants: int, extra: dict[str, str]) -> dict[str, float]:
     """Return what a run in a new folder took.
 
     Returns:
@@ -67,7 +69,7 @@ def run(arguments: argparse.Namespace, workers: int, extra: dict[str, str]) -> d
         (root / "params.yaml").write_text("study: cells\n", "utf-8")
         topics = "\n".join(pydoc_data.topics.topics.values())
         (root / "text.txt").write_text(topics * -(-arguments.tokens * 8 // len(topics)), "utf-8")
-        (root / "studies" / "cells.yaml").write_text(yaml.safe_dump(study(arguments, "text.txt")), "utf-8")
+        (root / "studies" / "cells.yaml").write_text(yaml.safe_dump(study(arguments, "text.txt", variants)), "utf-8")
         load_study(root)  # a mistake is told before anything runs
         command = [sys.executable, "-m", "bitlaw", "run", "--workers", str(workers), "--hold", HOLD]
         subprocess.run([*command, "--until", "evaluate"], cwd=root, check=True, capture_output=True, env=extra)
@@ -98,6 +100,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 4, 8])
     parser.add_argument("--mps", action="store_true", help="measure under NVIDIA's Multi-Process Service too")
+    parser.add_argument("--variants", type=int, nargs="+", default=[1], help="cells of a small model in one pass")
     parser.add_argument("--models", nargs="+", default=MODELS)
     parser.add_argument("--formats", nargs="+", default=FORMATS)
     parser.add_argument("--tokens", type=int, default=204_800)
@@ -108,18 +111,19 @@ def main() -> None:
     if arguments.mps and shutil.which(CONTROL) is None:
         parser.error(f"--mps needs {CONTROL}")
     print(torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU", machine(), sep="; ")
-    run(arguments, max(arguments.workers), dict(os.environ))
+    for variants in arguments.variants:
+        run(arguments, max(arguments.workers), variants, dict(os.environ))
     rows, record = [], []
     for workers in arguments.workers:
-        for shared in [False, True] if arguments.mps else [False]:
+        for shared, variants in product([False, True] if arguments.mps else [False], arguments.variants):
             with mps(shared) as env:
-                found = run(arguments, workers, env)
-            record.append({"workers": workers, "mps": shared, **found})
+                found = run(arguments, workers, variants, env)
+            record.append({"workers": workers, "mps": shared, "variants": variants, **found})
             cells, seconds = found["cells"], found["seconds"]
-            row = [str(workers), "yes" if shared else "no", str(cells), f"{seconds:.1f}"]
+            row = [str(workers), "yes" if shared else "no", str(variants), str(cells), f"{seconds:.1f}"]
             own = [f"{(cells - 1) / seconds:.1f}", *(f"{1e3 * found[stage]:.1f}" for stage in STAGES)]
             rows.append([*row, *own])
-    print(table(["processes", "MPS", "cells", "s", "cells/s", *(f"{stage}, ms" for stage in STAGES)], rows))
+    print(table(["processes", "MPS", "variants", "cells", "s", "cells/s", *(f"{stage}, ms" for stage in STAGES)], rows))
     save(arguments.json, {"machine": machine(), "rows": record})
 
 

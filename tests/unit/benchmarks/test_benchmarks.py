@@ -20,7 +20,7 @@ SMALLEST = {
     "baseline_loop.py": LOOP,
     "cells.py": [
         *("--workers", "2", "--models", "gpt2-0.1m", "opt-0.1m", "--formats", "int4_b64"),
-        *("--tokens", "2048", "--samples", "4", "--dtype", "float32"),
+        *("--tokens", "2048", "--samples", "4", "--dtype", "float32", "--variants", "1", "4"),
     ],
     "divergence.py": ["gpt2-0.1m"],
     "evaluation.py": ["--batch", "1"],
@@ -32,6 +32,7 @@ SMALLEST = {
     "laws.py": ["--bootstraps", "20"],
     "page.py": ["--rows", "300", "--repeats", "1"],
     "scale.py": ["--help"],  # its smallest part takes a minute
+    "untrained.py": ["FOLDER", "--models", "opt-5m", "neox-5m"],
 }
 
 
@@ -40,11 +41,12 @@ def test_each_benchmark_is_here() -> None:
 
 
 @pytest.mark.parametrize("name", SMALLEST)
-def test_it_runs(name: str) -> None:
+def test_it_runs(name: str, tmp_path: Path) -> None:
     if name == "page.py" and shutil.which("chromium") is None:
         pytest.skip("needs chromium")
     env = {**os.environ, "PYTHONPATH": str(FOLDER.parent / "src"), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    command = [sys.executable, str(FOLDER / name), *SMALLEST[name]]
+    words = [str(tmp_path) if word == "FOLDER" else word for word in SMALLEST[name]]
+    command = [sys.executable, str(FOLDER / name), *words]
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
