@@ -1,7 +1,7 @@
 """Untrained models of 5 and 25 M parameters, for measurements of time: larger relatives of those in ``data/zoo``.
 
-Run: ``python benchmarks/untrained.py FOLDER [--models opt-5m neox-5m opt-25m neox-25m]``. Each becomes a folder in FOLDER,
-with the tokenizer of its relative. What a cell takes does not depend on what the weights have learnt.
+Run: ``python benchmarks/untrained.py FOLDER [--models opt-5m neox-5m opt-25m neox-25m]``. Each becomes a folder in
+FOLDER, with the tokenizer of its relative. What a cell takes does not depend on what the weights have learnt.
 """
 
 from __future__ import annotations

@@ -73,7 +73,12 @@ class Scorer:
         return found, targets
 
     def states_of_each(self, ids: torch.Tensor, group: Sequence[Span]) -> tuple[list[torch.Tensor], torch.Tensor]:
-        """Return what ``states`` does, the first of it for each of the model's variants."""
+        """Return what logits follow from, (scored, width) for each of the model's variants, and tokens; see ``states``.
+
+        Args:
+            ids: (n,) int64.
+            group: windows.
+        """
         inputs = windows(ids, group)
         targets = _scored(inputs, group, 0)
         if self.compiled:

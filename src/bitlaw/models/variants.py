@@ -118,12 +118,12 @@ def variants(model: PreTrainedModel, count: int) -> Variants:
     linears = quantizable(model)
     made = _made.setdefault(model, {})
     if count not in made:
-        made[count] = _copy(model, linears, count)
-        _check(model, Variants(made[count][0], linears, count, made[count][1]))
+        other, places = _copy(model, linears, count)
+        _check(Variants(other, linears, count, places))
         if is_compiled(model):
-            compile_blocks(made[count][0])
-    other, places = made[count]
-    return Variants(other, linears, count, places)
+            compile_blocks(other)
+        made[count] = other, places
+    return Variants(made[count][0], linears, count, made[count][1])
 
 
 def go_together(linears: Sequence[Linear]) -> bool:
@@ -145,13 +145,13 @@ def _copy(model: PreTrainedModel, linears: Sequence[Linear], count: int) -> tupl
 
 
 @torch.inference_mode()
-def _check(model: PreTrainedModel, made: Variants) -> None:
+def _check(made: Variants) -> None:
     """Check on a few tokens that what one variant computes is the same beside others with the linears' weights zero.
 
     Raises:
         UserError: it is not.
     """
-    ids = torch.arange(min(8, int(model.config.get_text_config().vocab_size)), device=model.device)
+    ids = torch.arange(min(8, int(made.model.config.get_text_config().vocab_size)), device=made.model.device)
     changes: list[Swap] = [
         nullcontext,
         partial(swapped, made.linears, {one.name: 0 * one.weight() for one in made.linears}),
@@ -167,7 +167,7 @@ def _check(model: PreTrainedModel, made: Variants) -> None:
         right = alone[place % 2][place]
         # Roundings of 16 bits and no more: from another variant's weights quite other logits would come.
         if not torch.allclose(found, right, rtol=0, atol=0.02 * float(right.abs().nan_to_num().max()), equal_nan=True):
-            raise _mixed(type(model).__name__)
+            raise _mixed(type(made.model).__name__)
 
 
 def _mixed(name: str) -> UserError:
