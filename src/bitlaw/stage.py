@@ -91,8 +91,11 @@ class Together(Stage, Protocol):
     An artifact is the same, to the last digit, whichever others it is made with, or by itself.
     """
 
-    def together(self, spec: Mapping[str, Any], inputs: Mapping[str, Sequence[str]]) -> int:
-        """Return how many artifacts like the one with this spec and these parents, paths by role, are made at once."""
+    def together(self, spec: Mapping[str, Any], inputs: Mapping[str, Sequence[Path]]) -> int:
+        """Return how many artifacts like the one with this spec and these parents, files by role, are made at once.
+
+        It is asked when all before it in the order of things are made, or could not be.
+        """
         ...
 
     def run_together(self, jobs: Sequence[Job]) -> None:

@@ -12,7 +12,8 @@ was computed with.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -126,10 +127,14 @@ def variants(model: PreTrainedModel, count: int) -> Variants:
     return Variants(made[count][0], linears, count, made[count][1])
 
 
-def go_together(linears: Sequence[Linear]) -> bool:
-    """Return whether variants of the model of ``linears`` are computed together: it is small, and these are plain."""
-    plain = all(type(linear.module) in {nn.Linear, Conv1D} for linear in linears)
-    return plain and sum(linear.parameter.numel() for linear in linears) <= SMALL
+def is_small(shapes: Iterable[Sequence[int]]) -> bool:
+    """Return whether variants of a model whose linears have these ``shapes`` are computed together."""
+    return sum(math.prod(shape) for shape in shapes) <= SMALL
+
+
+def are_plain(linears: Sequence[Linear]) -> bool:
+    """Return whether ``linears`` multiply and add and do nothing else, so that others can stand for them."""
+    return all(type(linear.module) in {nn.Linear, Conv1D} for linear in linears)
 
 
 def _copy(model: PreTrainedModel, linears: Sequence[Linear], count: int) -> tuple[PreTrainedModel, list[Several]]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bitlaw.artifacts import read_json, write_json
+from bitlaw.errors import UserError
 from bitlaw.stage import Job
 
 if TYPE_CHECKING:
@@ -37,10 +39,12 @@ class EvaluateStage:
         """Return nothing: the code of the weights' format is in the key of the quantized weights."""
         return ()
 
-    def together(self, spec: Mapping[str, Any], inputs: Mapping[str, Sequence[str]]) -> int:
+    def together(self, spec: Mapping[str, Any], inputs: Mapping[str, Sequence[Path]]) -> int:
         """Return how many cells go through the model in one pass; the baseline comes alone."""
-        count: int = spec["variants"]
-        return count if inputs.get("quantized") else 1
+        try:
+            return _together(spec, inputs["model"][0]) if inputs.get("quantized") else 1
+        except (UserError, FileNotFoundError):
+            return 1  # whoever makes it is told
 
     def run(self, job: Job) -> None:
         """Write the loss; one that is NaN or infinite is written as such.
@@ -58,7 +62,7 @@ class EvaluateStage:
         from bitlaw.models.linears import quantizable
         from bitlaw.models.load import cache_key, load_model, local_folder
         from bitlaw.models.tokens import check_fits, tokens_of
-        from bitlaw.models.variants import go_together
+        from bitlaw.models.variants import are_plain
 
         spec, location = jobs[0].spec, jobs[0].hints["model"]
         about = read_json(jobs[0].one("model"))
@@ -68,7 +72,8 @@ class EvaluateStage:
         text = Text(tokens.ids.to(model.device), spec["window"], spec["stride"], spec["batch"])
         key = (cache_key(local_folder(location)), str(model.device), *sorted((n, str(v)) for n, v in spec.items()))
         linears = quantizable(model)
-        together = spec["variants"] if spec["variants"] > 1 and go_together(linears) else 1
+        together = _together(spec, jobs[0].one("model"))
+        together = together if together == 1 or are_plain(linears) else 1
         if not jobs[0].inputs.get("quantized"):
             found = _Found(own_loss(model, text, key, together), 0.0, 1.0, None)
             for job in jobs:
@@ -110,6 +115,19 @@ class _Found(NamedTuple):
     kl: float
     top1_agreement: float
     quantized: Mapping[str, Any] | None
+
+
+def _together(spec: Mapping[str, Any], model: Path) -> int:
+    """Return how many cells of the model in the artifact ``model`` go through it in one pass."""
+    count: int = spec["variants"]
+    return count if count > 1 and _is_small(model) else 1
+
+
+@lru_cache(maxsize=64)
+def _is_small(model: Path) -> bool:
+    from bitlaw.models.variants import is_small
+
+    return is_small(linear["shape"] for linear in read_json(model)["linears"])
 
 
 def _parts(windows: Sequence[float]) -> list[float]:

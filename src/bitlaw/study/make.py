@@ -140,7 +140,7 @@ def make_each(
     failed = set(failed)
     written: list[str] = []
     flushed = time.monotonic()
-    for group in in_turn(orders, STAGES):
+    for group in in_turn(orders, STAGES, root):
         began = time.perf_counter()
         holds = group[0]["stage"] in hold
         done, errors = _make_group(group, root, failed, hold=holds)

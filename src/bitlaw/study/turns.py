@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from bitlaw.artifacts import canonical
@@ -14,7 +15,9 @@ def parents_of(order: Mapping[str, Any]) -> Iterator[str]:
     return (parent for group in order["inputs"].values() for parent in group)
 
 
-def in_turn(orders: Iterable[Mapping[str, Any]], stages: Mapping[str, Stage]) -> Iterator[list[Mapping[str, Any]]]:
+def in_turn(
+    orders: Iterable[Mapping[str, Any]], stages: Mapping[str, Stage], root: Path
+) -> Iterator[list[Mapping[str, Any]]]:
     """Yield ``orders``, each after those that it is made from: one by one, or several that their stage makes at once.
 
     The latter wait until there are enough of them, or until one is needed, or until the end.
@@ -22,6 +25,7 @@ def in_turn(orders: Iterable[Mapping[str, Any]], stages: Mapping[str, Stage]) ->
     Args:
         orders: as ``bitlaw.study.plan.order`` gives them, those of parents before those of children.
         stages: by name.
+        root: the project folder.
     """
     waiting: dict[str, list[Mapping[str, Any]]] = {}
     place: dict[str, str] = {}
@@ -35,7 +39,7 @@ def in_turn(orders: Iterable[Mapping[str, Any]], stages: Mapping[str, Stage]) ->
     for one in orders:
         for name in dict.fromkeys(place[parent] for parent in parents_of(one) if parent in place):
             yield ready(name)
-        count = _together(one, stages)
+        count = _together(one, stages[one["stage"]], root)
         if count == 1:
             yield [one]
             continue
@@ -47,6 +51,9 @@ def in_turn(orders: Iterable[Mapping[str, Any]], stages: Mapping[str, Stage]) ->
     yield from waiting.values()
 
 
-def _together(order: Mapping[str, Any], stages: Mapping[str, Stage]) -> int:
-    stage = stages[order["stage"]]
-    return stage.together(order["spec"], order["inputs"]) if isinstance(stage, Together) else 1
+def _together(order: Mapping[str, Any], stage: Stage, root: Path) -> int:
+    if not isinstance(stage, Together):
+        return 1
+    return stage.together(
+        order["spec"], {role: [root / one for one in paths] for role, paths in order["inputs"].items()}
+    )

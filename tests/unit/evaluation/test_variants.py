@@ -20,7 +20,8 @@ from bitlaw.evaluation.nll import nll
 from bitlaw.models import variants as variants_module
 from bitlaw.models.compiled import compile_blocks
 from bitlaw.models.linears import quantizable, swapped
-from bitlaw.models.variants import Several, go_together, variants
+from bitlaw.models.variants import Several, are_plain, variants
+from bitlaw.stages import evaluate as evaluate_module
 from bitlaw.study import make as make_module
 from bitlaw.study.make import make_missing
 from projects import Project
@@ -174,21 +175,15 @@ def test_rows_that_do_not_stay_apart(rows: slice, says: str) -> None:
             variants(model, 4)
 
 
-def test_which_models_go_together(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_which_linears_others_can_stand_for() -> None:
     class Other(nn.Linear):
         """Could do anything."""
 
     for family in FAMILIES:
-        assert go_together(quantizable(tiny_model(family)))
+        assert are_plain(quantizable(tiny_model(family)))
     model = tiny_model("llama")
-    weights = sum(one.parameter.numel() for one in quantizable(model))
-    monkeypatch.setattr(variants_module, "SMALL", weights)
-    assert go_together(quantizable(model))
-    monkeypatch.setattr(variants_module, "SMALL", weights - 1)
-    assert not go_together(quantizable(model))
-    monkeypatch.undo()
     model.model.layers[0].mlp.up_proj = Other(32, 48, bias=False)
-    assert not go_together(quantizable(model))
+    assert not are_plain(quantizable(model))
 
 
 # In a study
@@ -244,6 +239,29 @@ def test_a_study_computes_cells_together(
     assert alone.keys() == written.keys()
     for key, data in alone.items():
         assert read(data)["nll"] == pytest.approx(read(written[key])["nll"], rel=1e-6)
+
+
+def test_large_models_are_computed_one_by_one(
+    tmp_path: Path, written: Mapping[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = {"gpt2-0.1m": [64 * 192, 64 * 64, 64 * 256, 256 * 64]}
+    monkeypatch.setattr(variants_module, "SMALL", 2 * sum(sizes["gpt2-0.1m"]))
+    evaluate_module._is_small.cache_clear()
+    project, groups = Project(tmp_path / "p", **grid(4)), set[tuple[str, int]]()
+    own = make_module._make_group
+
+    def spied(group: Any, *given: Any, **named: Any) -> Any:
+        groups.update((one["path"].split("/")[2], len(group)) for one in group if one["stage"] == "evaluate")
+        return own(group, *given, **named)
+
+    monkeypatch.setattr(make_module, "_make_group", spied)
+    assert not make_missing(project.plan(), STAGES, hold=HOLD)
+    evaluate_module._is_small.cache_clear()
+    assert {size for model, size in groups if model == "llama-0.1m"} == {1}
+    assert max(size for model, size in groups if model == "gpt2-0.1m") == 4
+    found = losses(project)
+    assert {key for key, data in found.items() if data == written[key]} >= {key for key in found if "gpt2" in key}
+    assert {key for key, data in found.items() if data != written[key]} <= {key for key in found if "llama" in key}
 
 
 def read(data: bytes) -> Mapping[str, Any]:

@@ -37,7 +37,7 @@ class Many(Alone):
         self.each = run
         self.sizes: list[int] = []
 
-    def together(self, spec: Mapping[str, Any], inputs: Mapping[str, Sequence[str]]) -> int:
+    def together(self, spec: Mapping[str, Any], inputs: Mapping[str, Sequence[Path]]) -> int:
         return 1 if spec.get("alone") else 3
 
     def run(self, job: Job) -> None:
@@ -61,7 +61,7 @@ def order(path: str, stage: str, parents: Sequence[str] = (), model: str = "m", 
 
 
 def names(orders: Sequence[Mapping[str, Any]]) -> list[str]:
-    return ["".join(Path(one["path"]).stem for one in group) for group in in_turn(orders, STAGES)]
+    return ["".join(Path(one["path"]).stem for one in group) for group in in_turn(orders, STAGES, Path())]
 
 
 def test_as_many_as_the_stage_asks_for() -> None:
@@ -98,7 +98,7 @@ def test_each_comes_once_and_after_its_parents(data: st.DataObject) -> None:
         stage, spec = data.draw(st.sampled_from(["alone", "many"])), data.draw(st.integers(0, 1))
         orders.append(order(str(number), stage, [str(one) for one in parents], batch=spec))
     done: set[str] = set()
-    for group in in_turn(orders, STAGES):
+    for group in in_turn(orders, STAGES, Path()):
         assert 1 <= len(group) <= 3
         assert len({(one["stage"], one["spec"]["batch"]) for one in group}) == 1
         for one in group:
