@@ -20,7 +20,7 @@ SMALLEST = {
     "baseline_loop.py": LOOP,
     "cells.py": [
         *("--workers", "2", "--models", "gpt2-0.1m", "opt-0.1m", "--formats", "int4_b64"),
-        *("--tokens", "2048", "--samples", "4", "--dtype", "float32", "--variants", "1", "4"),
+        *("--tokens", "2048", "--samples", "4", "--dtype", "float32", "--variants", "4"),
     ],
     "divergence.py": ["gpt2-0.1m"],
     "evaluation.py": ["--batch", "1"],
