@@ -49,11 +49,13 @@ def make(order: Mapping[str, Any], root: Path, *, flush: bool = True, hold: bool
     Raises:
         UserError: what the stage says, an input that is missing or damaged, or code that is not the order's.
     """
+    if _exists(order, root):
+        return False
+    inputs = _inputs(order, root)
     try:
-        with _job(order, root, flush=flush, hold=hold) as job:
-            if job is not None:
-                STAGES[order["stage"]].run(job)
-        return job is not None
+        with _job(order, inputs, root, flush=flush, hold=hold) as job:
+            STAGES[order["stage"]].run(job)
+        return True
     except DamagedArtifactError as error:
         raise _set_aside(error) from None
     except UserError as error:
@@ -66,18 +68,11 @@ def make(order: Mapping[str, Any], root: Path, *, flush: bool = True, hold: bool
 
 
 @contextmanager
-def _job(order: Mapping[str, Any], root: Path, *, flush: bool, hold: bool) -> Iterator[Job | None]:
-    """Give the job whose artifact gets its name if the ``with`` block ends well; None if it exists.
-
-    Arguments are those of ``make``.
-    """
+def _job(
+    order: Mapping[str, Any], inputs: Mapping[str, tuple[Path, ...]], root: Path, *, flush: bool, hold: bool
+) -> Iterator[Job]:
+    """Give the job whose artifact gets its name if the ``with`` block ends well; for arguments see ``make``."""
     out = root / order["path"]
-    if held.get(out) is not None or out.exists():
-        yield None
-        return
-    _one_thread()
-    inputs = {role: tuple(root / path for path in paths) for role, paths in order["inputs"].items()}
-    _check(order, inputs)
     header = Header(
         order["stage"], order["key"], order["spec"], order["parents"], order["code"], _made_here(order["hints"])
     )
@@ -101,6 +96,19 @@ def _job(order: Mapping[str, Any], root: Path, *, flush: bool, hold: bool) -> It
     finally:
         temporary.unlink(missing_ok=True)
         shutil.rmtree(payload, ignore_errors=True)
+
+
+def _exists(order: Mapping[str, Any], root: Path) -> bool:
+    out = root / order["path"]
+    return held.get(out) is not None or out.exists()
+
+
+def _inputs(order: Mapping[str, Any], root: Path) -> Mapping[str, tuple[Path, ...]]:
+    """Return the files of the parents by role, and get ready to make what the order says; see ``_check``."""
+    _one_thread()
+    inputs = {role: tuple(root / path for path in paths) for role, paths in order["inputs"].items()}
+    _check(order, inputs)
+    return inputs
 
 
 def _no_memory(error: Exception, place: str) -> UserError | None:
@@ -191,11 +199,12 @@ def _make_together(orders: Sequence[Mapping[str, Any]], root: Path) -> list[Mapp
     """Make all of ``orders``, which are of one stage and not held, in one go; return those that did not exist."""
     stage = STAGES[orders[0]["stage"]]
     assert isinstance(stage, Together)
+    missing = [one for one in orders if not _exists(one, root)]
     with ExitStack() as stack:
-        jobs = [stack.enter_context(_job(one, root, flush=False, hold=False)) for one in orders]
-        if any(jobs):
-            stage.run_together([job for job in jobs if job is not None])
-    return [one for one, job in zip(orders, jobs, strict=True) if job is not None]
+        jobs = [stack.enter_context(_job(one, _inputs(one, root), root, flush=False, hold=False)) for one in missing]
+        if jobs:
+            stage.run_together(jobs)
+    return missing
 
 
 def _drop_used(order: Mapping[str, Any], uses: Counter[str], root: Path) -> None:
