@@ -10,8 +10,7 @@ from bitlaw.errors import UserError
 UNREADABLE: Final = (
     ValueError,  # an architecture or a type of block that it does not know
     KeyError,  # an architecture that it has no names of tensors for
-    # The gguf package, which decodes the blocks, names types that it has no decoder for: Q1_0, and what comes next.
-    NotImplementedError,
+    NotImplementedError,  # a type of block that the gguf package names and has no decoder for, such as Q1_0
     ImportError,  # gguf or accelerate is not installed
 )
 """What transformers raises for a GGUF file that it cannot read."""
