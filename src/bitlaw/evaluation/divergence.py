@@ -109,16 +109,16 @@ _kept: OrderedDict[Hashable, list[_Own]] = OrderedDict()
 
 
 @torch.inference_mode()
-def own_loss(model: PreTrainedModel, text: Text, key: Hashable, together: int = 1) -> WindowLoss:
+def own_loss(model: PreTrainedModel, text: Text, key: Hashable, count: int = 1) -> WindowLoss:
     """Return the loss of the unchanged model, as ``nll`` does, and keep what ``compare`` needs.
 
     Args:
         model: a causal language model in evaluation mode, with its own weights.
         text: what to score.
-        key: stands for model, precision, device, text and ``together``.
-        together: as for ``compare_all``; the loss is made as those that it will be compared with.
+        key: stands for model, precision, device, text and ``count``.
+        count: as for ``compare_all``; the loss is made as those that it will be compared with.
     """
-    both, sums, kept = _Both(model, together), list[torch.Tensor](), list[_Own]()
+    both, sums, kept = _Both(model, count), list[torch.Tensor](), list[_Own]()
     groups, size = text.groups(), 0
     for group in groups:
         own, losses = both.own(text, group)
@@ -137,7 +137,7 @@ def compare(model: PreTrainedModel, changed: Swap, text: Text, key: Hashable) ->
 
 @torch.inference_mode()
 def compare_all(
-    model: PreTrainedModel, changes: Sequence[Swap], text: Text, key: Hashable, together: int = 1
+    model: PreTrainedModel, changes: Sequence[Swap], text: Text, key: Hashable, count: int = 1
 ) -> list[Comparison]:
     """Return for each of ``changes`` the loss of changed weights and their distance from the model's own.
 
@@ -148,15 +148,15 @@ def compare_all(
         model: a causal language model in evaluation mode, with its own weights.
         changes: each lets the model compute with changed weights inside a ``with`` block.
         text: what to score.
-        key: stands for model, precision, device, text and ``together``.
-        together: how many changes go through the model in one pass; it changes the last digits.
+        key: stands for model, precision, device, text and ``count``.
+        count: how many changes go through the model in one pass; it changes the last digits.
 
     Raises:
         UserError: the model cannot compute several together; see ``models.variants``.
     """
-    both, found = _Both(model, together), list[Comparison]()
-    for start in range(0, len(changes), together):
-        found += _compare(both, changes[start : start + together], text, key)
+    both, found = _Both(model, count), list[Comparison]()
+    for start in range(0, len(changes), count):
+        found += _compare(both, changes[start : start + count], text, key)
     return found
 
 
@@ -196,12 +196,12 @@ class _Both:
 
     Args:
         model: a causal language model in evaluation mode.
-        together: sets of other weights that it computes with in one pass.
+        count: sets of other weights that it computes with in one pass.
     """
 
-    def __init__(self, model: PreTrainedModel, together: int) -> None:
-        self.variants = variants(model, together)
-        self._scorer = Scorer(self.variants.model, together)
+    def __init__(self, model: PreTrainedModel, count: int) -> None:
+        self.variants = variants(model, count)
+        self._scorer = Scorer(self.variants.model, count)
 
     def own(self, text: Text, group: list[Span]) -> tuple[_Own, torch.Tensor]:
         """Return what is kept of the unchanged model for ``group``, and its loss in each window."""

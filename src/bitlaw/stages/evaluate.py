@@ -72,15 +72,14 @@ class EvaluateStage:
         text = Text(tokens.ids.to(model.device), spec["window"], spec["stride"], spec["batch"])
         key = (cache_key(local_folder(location)), str(model.device), *sorted((n, str(v)) for n, v in spec.items()))
         linears = quantizable(model)
-        together = _together(spec, jobs[0].one("model"))
-        together = together if together == 1 or are_plain(linears) else 1
+        count = _together(spec, jobs[0].one("model")) if are_plain(linears) else 1
         if not jobs[0].inputs.get("quantized"):
-            found = _Found(own_loss(model, text, key, together), 0.0, 1.0, None)
+            found = _Found(own_loss(model, text, key, count), 0.0, 1.0, None)
             for job in jobs:
                 self._write(job, about, tokens, found)
             return
         swaps, known = zip(*(cell_swap(job.inputs, linears) for job in jobs), strict=True)
-        compared = compare_all(model, swaps, text, key, together)
+        compared = compare_all(model, swaps, text, key, count)
         for job, one, quantized in zip(jobs, compared, known, strict=True):
             self._write(job, about, tokens, _Found(one.loss, one.kl, one.top1_agreement, quantized))
 

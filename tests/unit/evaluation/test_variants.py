@@ -53,14 +53,14 @@ def nothing_kept() -> None:
 def test_each_is_what_it_is_alone(family: str, on: Text) -> None:
     model = tiny_model(family)
     changes = [change(model, seed) for seed in range(5)]
-    found = compare_all(model, changes, on, "key", together=3)
+    found = compare_all(model, changes, on, "key", count=3)
     for one, each in zip(found, changes, strict=True):
         alone = compare(model, each, on, "alone")
         assert one.loss.spans == alone.loss.spans
         assert one.loss.sums == pytest.approx(alone.loss.sums, rel=1e-5)
         assert one.kl == pytest.approx(alone.kl, rel=1e-4, abs=1e-6)
         assert one.top1_agreement == pytest.approx(alone.top1_agreement, abs=0.02)
-    own = own_loss(model, on, "own", together=3)
+    own = own_loss(model, on, "own", count=3)
     assert own.sums == pytest.approx(nll(model, on.ids, on.window, on.stride, on.batch).sums, rel=1e-5)
 
 
@@ -68,16 +68,16 @@ def test_each_is_what_it_is_alone(family: str, on: Text) -> None:
 def test_its_digits_do_not_tell_of_the_others(family: str) -> None:
     model, on = tiny_model(family), text()
     changes = [change(model, seed) for seed in range(4)]
-    together = compare_all(model, changes, on, "key", together=4)
+    together = compare_all(model, changes, on, "key", count=4)
     for one, each in zip(together, changes, strict=True):
         forget()
-        assert compare_all(model, [each], on, "key", together=4) == [one]
+        assert compare_all(model, [each], on, "key", count=4) == [one]
     forget()
-    assert compare_all(model, changes[::-1], on, "key", together=4) == together[::-1]
+    assert compare_all(model, changes[::-1], on, "key", count=4) == together[::-1]
     # The weights of the model itself are at no distance from it, for its own states were made in the same way.
-    (same,) = compare_all(model, [change(model, 0, size=0.0)], on, "key", together=4)
+    (same,) = compare_all(model, [change(model, 0, size=0.0)], on, "key", count=4)
     assert abs(same.kl) < 1e-6 and same.top1_agreement == 1.0
-    assert same.loss.sums == own_loss(model, on, "key", together=4).sums
+    assert same.loss.sums == own_loss(model, on, "key", count=4).sums
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
@@ -89,9 +89,9 @@ def test_on_a_gpu(family: str, compiled: bool) -> None:
         compile_blocks(model)
     on = Text(text(600).ids.cuda(), 24, 24, 25)
     changes = [change(model, seed) for seed in range(5)]
-    together = compare_all(model, changes, on, "key", together=3)
-    assert compare_all(model, changes[::-1], on, "key", together=3) == together[::-1]
-    assert [compare_all(model, [each], on, "key", together=3)[0] for each in changes] == together
+    together = compare_all(model, changes, on, "key", count=3)
+    assert compare_all(model, changes[::-1], on, "key", count=3) == together[::-1]
+    assert [compare_all(model, [each], on, "key", count=3)[0] for each in changes] == together
     for one, alone in zip(together, compare_all(model, changes, on, "alone"), strict=True):
         assert one.loss.nll == pytest.approx(alone.loss.nll, rel=2e-3)
         assert one.kl == pytest.approx(alone.kl, rel=2e-2, abs=1e-4)
@@ -100,12 +100,12 @@ def test_on_a_gpu(family: str, compiled: bool) -> None:
 def test_what_is_kept_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     model, on = tiny_model("llama"), text(300)
     changes = [change(model, seed) for seed in range(3)]
-    first = compare_all(model, changes, on, "key", together=2)
+    first = compare_all(model, changes, on, "key", count=2)
     assert module._kept
     for limit in (1, 20_000):  # nothing fits; some windows do
         forget()
         monkeypatch.setattr(module, "KEPT_BYTES", limit)
-        assert compare_all(model, changes, on, "key", together=2) == first
+        assert compare_all(model, changes, on, "key", count=2) == first
         assert not module._kept
 
 
@@ -115,7 +115,7 @@ def test_models_that_do_more_behind_their_head(end: str, monkeypatch: pytest.Mon
     if end == "nothing":
         monkeypatch.setattr(scorer.Scorer, "_hidden", lambda *_: None)
     changes = [change(model, seed) for seed in range(3)]
-    found = compare_all(model, changes, on, "key", together=3)
+    found = compare_all(model, changes, on, "key", count=3)
     for one, each in zip(found, changes, strict=True):
         assert one.loss.nll == pytest.approx(compare(model, each, on, "alone").loss.nll, rel=1e-5)
 
@@ -128,7 +128,7 @@ def test_the_model_stays_as_it_is() -> None:
     assert variants(model, 3).model is made.model and variants(model, 2).model is not made.model
     with pytest.raises(ZeroDivisionError), made.holding([change(model, 0), change(model, 1)]):
         raise ZeroDivisionError
-    compare_all(model, [change(model, 0)], on, "key", together=3)
+    compare_all(model, [change(model, 0)], on, "key", count=3)
     assert {name: (id(one), one._version) for name, one in model.named_parameters()} == before
     assert [type(one) for one in model.modules()] == kinds
     # All but the linears of the blocks is shared, and what held weights holds none any more.
@@ -143,7 +143,7 @@ def test_weights_that_are_no_numbers() -> None:
     model, on = tiny_model("llama"), text()
     with torch.no_grad():
         quantizable(model)[0].parameter[0, 0] = float("nan")
-    good, bad = compare_all(model, [zeroed(model), change(model, 0)], on, "key", together=2)
+    good, bad = compare_all(model, [zeroed(model), change(model, 0)], on, "key", count=2)
     assert good.loss.finite and not bad.loss.finite
 
 
